@@ -56,9 +56,9 @@ def restore(value, state):
         return state.to(value.device)
     elif isinstance(value, dict):
         value.update({k: restore(value.get(k), s) for k, s in state.items()})
-    elif isinstance(value, (list, tuple)):
+    elif isinstance(value, (list, tuple)) and len(value) == len(state):
         return type(value)(restore(v, s) for v, s in zip(value, state, strict=True))
-    elif is_plain(value):
+    elif is_plain(value) or isinstance(value, (list, tuple)):
         return state
     else:
         for k, s in state.items():
