@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ENCODERS', 'IMAGES', 'bernoulli', 'bce', 'bernoulli_kl', 'BernoulliImage', 'NormalImage', 'mlp', 'SkipMLP', 'trunk',
-           'Decoder', 'LadderEncoder', 'ReverseEncoder', 'HVAE']
+           'Decoder', 'LadderEncoder', 'ReverseEncoder', 'spread', 'HVAE']
 
 # %% ../../nbs/models/symvae_networks.ipynb #svnet02
 import math
@@ -135,6 +135,8 @@ class Decoder(nn.Module):
 class LadderEncoder(nn.Module):
     "q(z0|x) with logits a0(x), q(z1|z0,x) with logits prior(z0) + a1(x)."
 
+    order = ("q_z0", "q_z1")  # in which `codes` draws
+
     def __init__(self, nz0, nz1, width, channels=32, kit=FAST):
         super().__init__()
         self.trunk = trunk(width, channels, kit)
@@ -170,6 +172,8 @@ class LadderEncoder(nn.Module):
 class ReverseEncoder(nn.Module):
     "q(z1|x), q(z0|z1)."
 
+    order = ("q_z1", "q_z0")  # in which `codes` draws
+
     def __init__(self, nz0, nz1, width, channels=32, kit=FAST):
         super().__init__()
         self.q1 = nn.Sequential(trunk(width, channels, kit), nn.Linear(width, nz1))
@@ -192,6 +196,27 @@ class ReverseEncoder(nn.Module):
         l0 = self.q0(z1)
         z0 = draw(l0)
         return z1, {"kl_z0": self.nz0 * math.log(2) - bce(l0, z0), "kl_z1": bce(prior(z0), z1) - bce(l1, z1)}
+
+# %% ../../nbs/models/symvae_networks.ipynb #svnet27
+@torch.no_grad()
+def _standardise(linear, others, values, scale):
+    "Rescales Linear layers whose outputs add up to `values` (B, n), so that these get mean 0 and standard deviation `scale`."
+    factor = scale / values.std(0)
+    linear.bias.copy_((linear.bias - values.mean(0)) * factor)
+    for layer in (linear, *others):
+        layer.weight.mul_(factor[:, None])
+
+
+@torch.no_grad()
+def spread(encoder, x, scale=3.0):
+    "Data-dependent start on images x (B, 1, 28, 28): all logits that `encoder` computes from x get mean 0 and standard deviation `scale`."
+    if isinstance(encoder, LadderEncoder):
+        _standardise(encoder.to_a1, [], encoder(x)[1], scale)
+        _standardise(encoder.to_a0[-1], [encoder.skip], encoder(x)[0], scale)
+    else:
+        _standardise(encoder.q1[-1], [], encoder.q1(x), scale)
+        z1 = (encoder.q1(x) > 0).float()
+        _standardise(encoder.q0.mlp[-1], [encoder.q0.skip], encoder.q0(z1), scale)
 
 # %% ../../nbs/models/symvae_networks.ipynb #svnet20
 ENCODERS = {"ladder": LadderEncoder, "reverse": ReverseEncoder}
