@@ -112,6 +112,7 @@ def make_model(config, x):
     model = model.to(x.device, memory_format=torch.channels_last)
     if config["code_init"] == "informative":
         spread(model.encoder, model.image.prepare(x))
+        model.image.fit_scale(model.image.prepare(x))
     return model
 
 

@@ -42,6 +42,9 @@ def bernoulli_kl(q_logits, p_logits):
 class BernoulliImage(nn.Module):
     "Binary images given by logits (B, 1, 28, 28)."
 
+    def fit_scale(self, x):
+        "Nothing: bits have no scale."
+
     def prepare(self, images):
         "uint8 (B, 1, 28, 28) -> 0 or 1."
         return (images > 0.4375 * 255).float()
@@ -71,6 +74,11 @@ class NormalImage(nn.Module):
     def __init__(self):
         super().__init__()
         self.lsigma = nn.Parameter(torch.zeros(()))
+
+    @torch.no_grad()
+    def fit_scale(self, x):
+        "Sets exp(lsigma) to half the standard deviation of images x (B, 1, 28, 28) about their mean image."
+        self.lsigma.copy_((x - x.mean(0)).square().mean().sqrt().log() - math.log(2))
 
     def prepare(self, images):
         "uint8 (B, 1, 28, 28) -> [0, 1]."
