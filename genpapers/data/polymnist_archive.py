@@ -42,7 +42,7 @@ def zip_members(archive: zipfile.ZipFile) -> Iterator[tuple[str, object]]:
     "(name, function that returns the bytes) of a zip's files."
     for name in archive.namelist():
         if not is_inside(name):
-            raise DataError(f"{archive.filename} holds the name {name!r}, which leaves its folder; fetch the official file")
+            raise DataError(f"{archive.filename} holds the name {name!r}, outside of its folder; fetch the file again")
         yield name, lambda name=name: archive.read(name)
 
 
