@@ -6,9 +6,9 @@
 __all__ = ['PIXELS', 'Limiting', 'emptied', 'export_blackbox', 'refuse_pickles', 'load_blackbox']
 
 # %% ../../nbs/models/polymnist_blackbox.ipynb #pb000003
-import json
 import zipfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -33,7 +33,7 @@ class Limiting(nn.Module):
         u: Tensor,  # (rounds + 1, B, 784 + nz) uniform
     ) -> Tensor:  # (B, 1, 28, 28) uint8
         "Thresholded mean of s after the rounds."
-        rows = len(u)
+        rows = u.shape[0]
 
         def unfinished(i, z):
             return i < rows
@@ -51,8 +51,6 @@ class Limiting(nn.Module):
 # %% ../../nbs/models/polymnist_blackbox.ipynb #pb000008
 def emptied(archive: bytes) -> bytes:
     "An exported archive without its pickled example inputs."
-    from io import BytesIO
-
     result = BytesIO()
     with zipfile.ZipFile(BytesIO(archive)) as old, zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as new:
         for name in old.namelist():
@@ -65,8 +63,6 @@ def export_blackbox(
     folder: str | Path,
 ) -> Path:
     "Write `generator.pt2` and, last, `generator.json` with its digest; the folder."
-    from io import BytesIO
-
     folder, buffer = Path(folder), BytesIO()
     folder.mkdir(parents=True, exist_ok=True)
     batch, rows = torch.export.Dim("batch", min=1, max=65536), torch.export.Dim("rows", min=2, max=65536)
