@@ -59,7 +59,7 @@ def emptied(archive: bytes) -> bytes:
 
 
 def export_blackbox(
-    nets: nn.Module,  # with `nz` bits, on the CPU, in the plain layers that export can follow
+    nets: nn.Module,  # with p_z, p_s, q_z and `nz`; on the CPU, float32
     folder: str | Path,
 ) -> Path:
     "Write `generator.pt2` and, last, `generator.json` with its digest; the folder."

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .polymnist_networks import Decoder, Encoder, UNet, mlp
-from ..nets.convs import FAST, Kit
 
 # %% ../../nbs/models/polymnist_parts.ipynb #pp000006
 NC, ND = 10, 5
@@ -114,13 +113,13 @@ class Colours(nn.Module):
 class ImageModel(nn.Module):
     "p(x|c,d,z,s), with latent y."
 
-    def __init__(self, colours: Colours, nz: int = 16, ny: int = 256, n: int = 16, kit: Kit = FAST):
+    def __init__(self, colours: Colours, nz: int = 16, ny: int = 256, n: int = 16):
         super().__init__()
         side, hidden = NC + ND + nz, 2 * (NC + ND + nz + 2 * ny)
         self.colours = colours
-        self.prior = mlp(side, hidden, hidden, 2 * ny, kit=kit)
-        self.encoder = Encoder(3, 2 * ny, n, side, kit)
-        self.decoder = Decoder(NC + ND + ny + nz, 6, n, kit)
+        self.prior = mlp(side, hidden, hidden, 2 * ny)
+        self.encoder = Encoder(3, 2 * ny, n, side)
+        self.decoder = Decoder(NC + ND + ny + nz, 6, n)
 
     def p_y(self, c: Tensor, d: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         "mu and ln sigma of p(y|c,d,z), each (B, ny)."
@@ -151,14 +150,14 @@ class ImageModel(nn.Module):
 class Parts(nn.Module):
     "The five conditionals of the main model."
 
-    def __init__(self, colours: Colours, nz: int = 16, ny: int = 256, n: int = 16, kit: Kit = FAST):
+    def __init__(self, colours: Colours, nz: int = 16, ny: int = 256, n: int = 16):
         super().__init__()
         self.colours, self.nz = colours, nz
-        self.C = Encoder(4, NC, n, ND + nz, kit)
-        self.D = Encoder(3, ND, n, kit=kit)
-        self.Z = Encoder(4, nz, n, NC + ND, kit)
-        self.S = UNet(3, NC + ND + nz, 1, n, kit)
-        self.X = ImageModel(colours, nz, ny, n, kit)
+        self.C = Encoder(4, NC, n, ND + nz)
+        self.D = Encoder(3, ND, n)
+        self.Z = Encoder(4, nz, n, NC + ND)
+        self.S = UNet(3, NC + ND + nz, 1, n)
+        self.X = ImageModel(colours, nz, ny, n)
 
     def c_logits(self, d: Tensor, z: Tensor, s: Tensor, x: Tensor) -> Tensor:
         "Logits of p(c|d,z,s,x), (B, 10)."
