@@ -161,7 +161,7 @@ class GameStage:
         return {k: torch.cat([a[k], b[k]]) for k in "cdzsx"}
 
     def step(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        "batch: x (B, 3, 28, 28) uint8, c (B,), d (B,); without a source also the pairs' c (B,), s (B, 1, 28, 28) uint8."
+        "batch: x (B, 3, 28, 28) uint8, c (B,), d (B,); without a source also pairs c (B,), s (B, 1, 28, 28) uint8."
         examples, ends, values = self.complete(batch), last_sampled(len(batch[0])), {}
         for name, optimiser in self.optimisers.items():
             losses = part_losses(self.parts, name, learned_from(name, examples, ends), self.generator)
