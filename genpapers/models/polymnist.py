@@ -109,7 +109,8 @@ def build_classifier(config: dict, context, images) -> tuple:
     label = {"c": images.c, "d": images.d}[config["label"]]
     classes = {"c": NC, "d": ND}[config["label"]]
     model = ClassifierStage(colours_of(images.x), classes, config["n"], config["stepsize"], context.device)
-    return model, Batches((images.x.to(context.device), label.to(context.device)), config["batch_size"], torch.initial_seed(), "draws")
+    tensors = images.x.to(context.device), label.to(context.device)
+    return model, Batches(tensors, config["batch_size"], torch.initial_seed(), "draws")
 
 
 def real_pairs(digits, device) -> tuple[Tensor, Tensor]:
