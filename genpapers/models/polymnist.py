@@ -73,7 +73,8 @@ def blackbox_of(run: Run) -> Path:
     "The folder of a generator's black box; exported when it is first asked for."
     folder = run.folder / "blackbox"
     if not (folder / "generator.json").is_file():
-        export_blackbox(copy.deepcopy(run.model.nets).float().cpu(), folder)
+        nets = copy.deepcopy(run.model.nets).to("cpu", torch.float32, memory_format=torch.contiguous_format)
+        export_blackbox(nets, folder)
     return folder
 
 

@@ -100,7 +100,7 @@ def curve_plots(
     "Small multiples of learning curves."
     rows = -(-len(curves) // columns)
     fig = Figure(figsize=(2.5 * columns, 1.9 * rows + 0.4), layout="constrained")
-    axes = fig.subplots(rows, columns, squeeze=False).flat
+    axes = list(fig.subplots(rows, columns, squeeze=False).flat)
     runs = list(dict.fromkeys(run for lines in curves.values() for run in lines))
     for ax, (name, lines) in zip(axes, curves.items()):
         for run, (steps, values) in lines.items():
@@ -108,9 +108,9 @@ def curve_plots(
         ax.set_title(name, fontsize=9)
         ax.tick_params(labelsize=7)
         open_frame(ax)
-    for ax in list(axes)[len(curves) :]:
+    for ax in axes[len(curves) :]:
         ax.set_visible(False)
-    handles = {label: h for ax in fig.axes for h, label in zip(*ax.get_legend_handles_labels())}
+    handles = {label: h for ax in axes for h, label in zip(*ax.get_legend_handles_labels())}
     fig.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=6, frameon=False, fontsize=8)
     return fig
 
