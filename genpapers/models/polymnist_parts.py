@@ -132,7 +132,7 @@ class ImageModel(nn.Module):
     def p_x(self, c: Tensor, d: Tensor, y: Tensor, z: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         "mu and ln sigma of p(x|c,d,y,z,s), each (B, 3, 28, 28)."
         mu, lsigma = precise(self.decoder(torch.cat([c, d, y, z], 1))).chunk(2, 1)
-        return self.colours.invert(mu, s), lsigma
+        return self.colours.invert(mu, s), lsigma.contiguous(memory_format=torch.channels_last)  # exp is slow on slices
 
     def sample(self, c, d, z, s, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         "x ~ p(x|c,d,z,s) and the mean that it was drawn around, (B, 3, 28, 28) each."
