@@ -81,7 +81,7 @@ def stationary_point(g, m, s, settings, growth=4.0, tolerance=1e-8):
     target, reached, history = settings.kappa(len(m)), 0.0, []
     kappa = min(target, 0.1)
     while reached < target or not history:
-        tried, size = newton(lambda x: natural_gradient(x, m, s, settings, kappa), x)
+        tried, size = newton(lambda x, kappa=kappa: natural_gradient(x, m, s, settings, kappa), x)
         if size <= tolerance:
             x, reached = tried, kappa
             history.append({"kappa": kappa, "gradient": size, **kl_summary(pairwise_kl(x[0], x[1].exp()))})
