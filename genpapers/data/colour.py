@@ -11,7 +11,6 @@ __all__ = ['STAND_INS', 'CIFAR10_CLASSES', 'LAYOUTS', 'InertArray', 'InertDtype'
 import io
 import pickle
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch

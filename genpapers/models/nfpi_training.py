@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 
 from ..data.batches import generator_for
-from .nfpi_flow import EMA, Flow, FlowConfig
-from .nfpi_fpi import ClassStatistics, Gaussians, Settings, initial_gaussians
+from .nfpi_flow import EMA, Flow
+from .nfpi_fpi import ClassStatistics, Gaussians, initial_gaussians
 from .nfpi_images import augment, dequantise, pad_to, to_bytes
 from .nfpi_stationary import place_gaussians
 
