@@ -168,7 +168,9 @@ def read_colour(name, split, root=None):
     if folder is None:
         raise DataError(f"there is no data set and no folder named {name!r} in {', '.join(map(str, data_roots(root)))}; known: "
                         f"{', '.join(LAYOUTS)}, svhn, a folder of mosaics (labels.npz and *.webp) or of npz shards")
-    return read_mosaics(folder, split) if (folder / "labels.npz").is_file() else read_shards(folder / split if (folder / split).is_dir() else folder)
+    if (folder / "labels.npz").is_file():
+        return read_mosaics(folder, split)
+    return read_shards(folder / split if (folder / split).is_dir() else folder)
 
 
 @cache

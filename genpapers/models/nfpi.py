@@ -10,8 +10,6 @@ __all__ = ['words', 'numbers', 'load_images', 'chosen', 'flow_config', 'flow_spe
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
-
 from ..base.files import file_digest
 from ..data.batches import Batches
 from ..data.colour import load_colour
@@ -53,18 +51,23 @@ def chosen(p, name, default):
 def flow_config(p, name, images):
     "All that decides a flow's training, as plain values."
     c = find_config(name)
-    flow = FlowConfig(channels=images.images.shape[1], size=32, num_flows=numbers(p.num_flows), num_blocks=numbers(chosen(p, "num_blocks", ",".join(map(str, c.num_blocks)))),
+    flow = FlowConfig(channels=images.images.shape[1], size=32, num_flows=numbers(p.num_flows),
+                      num_blocks=numbers(chosen(p, "num_blocks", ",".join(map(str, c.num_blocks)))),
                       hidden=(p.hidden,) * len(numbers(p.num_flows)), conv_type=p.conv_type, flow_type=p.flow_type,
                       use_attention=p.use_attention, level_method=p.level_method, level_idx=p.level_idx)
-    options = Options(noise=c.noise, flip=c.flip, optimizer=p.optimizer, lr=p.lr, warmup_steps=p.warmup_steps, init_batch_size=p.init_batch_size,
+    options = Options(noise=c.noise, flip=c.flip, optimizer=p.optimizer, lr=p.lr, warmup_steps=p.warmup_steps,
+                      init_batch_size=p.init_batch_size,
                       statistics_per_class=chosen(p, "items_per_class_val", c.items_per_class), micro_batch=p.micro_batch,
                       identity_diag=c.identity_diag, fpi_epochs=numbers(p.fpi_epochs), ema_beta=p.ema_beta)
-    settings = Settings(lambda_fpi=chosen(p, "lambda_fpi", c.lambda_fpi), train_mu=c.train_mu, train_sigma=c.train_sigma, isotropic=c.isotropic, mode=p.fpi_mode)
+    settings = Settings(lambda_fpi=chosen(p, "lambda_fpi", c.lambda_fpi), train_mu=c.train_mu, train_sigma=c.train_sigma,
+                        isotropic=c.isotropic, mode=p.fpi_mode)
     batch_size, items = chosen(p, "batch_size", c.batch_size), chosen(p, "items_per_class", c.items_per_class)
     per_epoch = -(-len(class_rows(images.labels, items, p.seed)) // batch_size)
     niterations = p.niterations or chosen(p, "epochs", c.epochs) * per_epoch
-    return {"dataset": c.dataset, "items_per_class": items, "batch_size": batch_size, "niterations": niterations, "evaluate_every": p.evaluate_every or 0,
-            "seed": p.seed, "flow": asdict(flow), "options": asdict(options), "settings": asdict(settings), "weights_from": p.weights_from or ""}
+    return {"dataset": c.dataset, "items_per_class": items, "batch_size": batch_size, "niterations": niterations,
+            "evaluate_every": p.evaluate_every or 0,
+            "seed": p.seed, "flow": asdict(flow), "options": asdict(options), "settings": asdict(settings),
+            "weights_from": p.weights_from or ""}
 
 
 def flow_spec(p, name):
@@ -83,9 +86,12 @@ def classifier_spec(p, flow, strategy, T):
     "The RunSpec of a classifier on the samples of the flow run `flow` (a RunSpec)."
     batch_size, per_class = p.classifier_batch_size, p.classifier_per_class
     name = "classifier-real" if strategy == "real" else f"classifier-{strategy}-T{T:g}"
-    config = {"dataset": flow.config["dataset"], "strategy": strategy, "T": T, "per_class": per_class, "batch_size": batch_size, "mixing": p.mixing,
-              "items_per_class": flow.config["items_per_class"], "width": p.classifier_width, "epochs": p.classifier_epochs, "niterations": p.classifier_steps or 0, "seed": p.seed,
-              "peak": p.classifier_lr, "flow": flow.name, "augment": flow.config["flow"]["channels"] == 3}
+    config = {"dataset": flow.config["dataset"], "strategy": strategy, "T": T, "per_class": per_class, "batch_size": batch_size,
+              "mixing": p.mixing,
+              "items_per_class": flow.config["items_per_class"], "width": p.classifier_width,
+              "epochs": p.classifier_epochs, "niterations": p.classifier_steps or 0, "seed": p.seed,
+              "peak": p.classifier_lr, "flow": flow.name,
+              "augment": flow.config["flow"]["channels"] == 3}
     return RunSpec("nfpi", name, "genpapers.models.nfpi:build_classifier", config, p.seed, flow.data, (flow.name,))
 
 

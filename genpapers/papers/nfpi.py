@@ -9,45 +9,57 @@ __all__ = ['COMMON', 'SMOKE', 'QUICK', 'PUBLISHED', 'SCALES', 'LIMITS', 'CLAIMS'
 from .base import Choice, Claim, Paper, Range
 
 # %% ../../nbs/papers/nfpi.ipynb #nfpi-pa-scales
-COMMON = dict(conv_type="matrixexp", flow_type="matrixexp", use_attention=False, level_method="all_levels", level_idx=1, optimizer="adamax", lr=0.01, fpi_mode="reference",
-              fpi_epochs="0", classifier_flow="mean", mixing=1.0, weights_from=None, items_per_class_val=None, epochs=None, lambda_fpi=None)
+COMMON = dict(
+    conv_type="matrixexp", flow_type="matrixexp", use_attention=False, level_method="all_levels", level_idx=1, optimizer="adamax", lr=0.01,
+    fpi_mode="reference", fpi_epochs="0", classifier_flow="mean", mixing=1.0, weights_from=None, items_per_class_val=None, epochs=None,
+    lambda_fpi=None,
+)
 
-SMOKE = dict(configs="mnist5k/data_init,mnist5k/mean,mnist5k/mean_var", niterations=4, items_per_class=20, batch_size=64, micro_batch=0, num_flows="1,1,1",
-             num_blocks="1,1,1", hidden=8, warmup_steps=2, init_batch_size=64, ema_beta=0.5, evaluate_every=0, strategies="real,synthetic",
-             temperatures="0.7", classifier_steps=3, classifier_epochs=1, classifier_batch_size=20, classifier_per_class=10, classifier_width=0.0625, classifier_lr=0.1, ndraws=2, npoints=300,
-             planar_lambda=1000.0)
+SMOKE = dict(
+    configs="mnist5k/data_init,mnist5k/mean,mnist5k/mean_var", niterations=4, items_per_class=20, batch_size=64, micro_batch=0,
+    num_flows="1,1,1", num_blocks="1,1,1", hidden=8, warmup_steps=2, init_batch_size=64, ema_beta=0.5, evaluate_every=0,
+    strategies="real,synthetic", temperatures="0.7", classifier_steps=3, classifier_epochs=1, classifier_batch_size=20, classifier_per_class=10,
+    classifier_width=0.0625, classifier_lr=0.1, ndraws=2, npoints=300, planar_lambda=1000.0,
+)
 
-QUICK = dict(configs="mnist5k/data_init,mnist5k/mean,mnist5k/mean_var", niterations=160, items_per_class=0, items_per_class_val=100, batch_size=128, micro_batch=0, num_flows="4,4,4",
-             num_blocks="2,1,1", hidden=32, warmup_steps=50, init_batch_size=256, ema_beta=0.98, evaluate_every=0, strategies="real,synthetic",
-             temperatures="1.0,0.7,0.4", classifier_steps=120, classifier_epochs=1, classifier_batch_size=64, classifier_per_class=250, classifier_width=0.125, classifier_lr=0.05, ndraws=3, npoints=2000,
-             planar_lambda=1000.0, lambda_fpi=1e5)
+QUICK = dict(
+    configs="mnist5k/data_init,mnist5k/mean,mnist5k/mean_var", niterations=160, items_per_class=0, items_per_class_val=100, batch_size=128,
+    micro_batch=0, num_flows="4,4,4", num_blocks="2,1,1", hidden=32, warmup_steps=50, init_batch_size=256, ema_beta=0.98, evaluate_every=0,
+    strategies="real,synthetic", temperatures="1.0,0.7,0.4", classifier_steps=120, classifier_epochs=1, classifier_batch_size=64,
+    classifier_per_class=250, classifier_width=0.125, classifier_lr=0.05, ndraws=3, npoints=2000, planar_lambda=1000.0, lambda_fpi=1e5,
+)
 
-PUBLISHED = dict(configs="cifar10/data_init,cifar10/mean,cifar10/mean_var", niterations=None, items_per_class=0, items_per_class_val=0, batch_size=None, micro_batch=64,
-                 num_flows="8,8,8", num_blocks=None, hidden=128, warmup_steps=1000, init_batch_size=1024, ema_beta=0.9999, evaluate_every=2450, strategies="real,synthetic",
-                 temperatures="1.2,1.1,1.0,0.9,0.8,0.7", classifier_steps=None, classifier_epochs=30, classifier_batch_size=100, classifier_per_class=5000, classifier_width=1.0, classifier_lr=0.1, ndraws=5,
-                 npoints=50000, planar_lambda=1000.0)
+PUBLISHED = dict(
+    configs="cifar10/data_init,cifar10/mean,cifar10/mean_var", niterations=None, items_per_class=0, items_per_class_val=0, batch_size=None,
+    micro_batch=64, num_flows="8,8,8", num_blocks=None, hidden=128, warmup_steps=1000, init_batch_size=1024, ema_beta=0.9999,
+    evaluate_every=2450, strategies="real,synthetic", temperatures="1.2,1.1,1.0,0.9,0.8,0.7", classifier_steps=None, classifier_epochs=30,
+    classifier_batch_size=100, classifier_per_class=5000, classifier_width=1.0, classifier_lr=0.1, ndraws=5, npoints=50000, planar_lambda=1000.0,
+)
 
 SCALES = {"smoke": {**COMMON, **SMOKE}, "quick": {**COMMON, **QUICK}, "paper": {**COMMON, **PUBLISHED}}
 
 # %% ../../nbs/papers/nfpi.ipynb #nfpi-pa-limits
 LIMITS = {
     "niterations": Range(1, 10 ** 8), "epochs": Range(1, 10 ** 6), "items_per_class": Range(0, 10 ** 6), "items_per_class_val": Range(0, 10 ** 6),
-    "batch_size": Range(2, 10 ** 5), "micro_batch": Range(0, 10 ** 5), "hidden": Range(1, 4096), "lr": Range(1e-8, 1.0), "warmup_steps": Range(0, 10 ** 6),
-    "init_batch_size": Range(2, 10 ** 5), "lambda_fpi": Range(0.0, 1e12), "ema_beta": Range(0.0, 0.999999), "level_idx": Range(1, 3),
-    "classifier_steps": Range(1, 10 ** 7), "classifier_epochs": Range(1, 10 ** 4), "classifier_batch_size": Range(2, 10 ** 4), "classifier_per_class": Range(2, 10 ** 6),
-    "classifier_width": Range(0.01, 4.0), "classifier_lr": Range(1e-6, 10.0), "mixing": Range(0.01, 100.0), "evaluate_every": Range(0, 10 ** 8), "ndraws": Range(1, 100), "npoints": Range(100, 10 ** 6),
-    "planar_lambda": Range(0.0, 1e9),
+    "batch_size": Range(2, 10 ** 5), "micro_batch": Range(0, 10 ** 5), "hidden": Range(1, 4096), "lr": Range(1e-8, 1.0),
+    "warmup_steps": Range(0, 10 ** 6), "init_batch_size": Range(2, 10 ** 5), "lambda_fpi": Range(0.0, 1e12), "ema_beta": Range(0.0, 0.999999),
+    "level_idx": Range(1, 3), "classifier_steps": Range(1, 10 ** 7), "classifier_epochs": Range(1, 10 ** 4), "classifier_batch_size": Range(2, 10 ** 4),
+    "classifier_per_class": Range(2, 10 ** 6), "classifier_width": Range(0.01, 4.0), "classifier_lr": Range(1e-6, 10.0), "mixing": Range(0.01, 100.0),
+    "evaluate_every": Range(0, 10 ** 8), "ndraws": Range(1, 100), "npoints": Range(100, 10 ** 6), "planar_lambda": Range(0.0, 1e9),
     "conv_type": Choice("matrixexp", "standard", "decomposition"), "flow_type": Choice("matrixexp", "affine", "additive"),
     "level_method": Choice("all_levels", "all_levels_idx", "spcb"), "optimizer": Choice("adamax", "adam", "adamw"), "fpi_mode": Choice("reference", "exact"),
 }
 
 # %% ../../nbs/papers/nfpi.ipynb #nfpi-pa-claims
 CLAIMS = (
-    Claim("C1", "The fixed point iteration separates the class Gaussians: the smallest pairwise KL divergence grows by orders of magnitude, and lambda sets it.",
-          "fixed point iteration", "no number is published; with unit variances the closed form is D = 2 lambda e^(-1/alpha) / (alpha (K - 1) (1 - rho))",
+    Claim("C1", "The fixed point iteration separates the class Gaussians: the smallest pairwise KL divergence grows by orders of magnitude, "
+          "and lambda sets it.",
+          "fixed point iteration",
+          "no number is published; with unit variances the closed form is D = 2 lambda e^(-1/alpha) / (alpha (K - 1) (1 - rho))",
           "smallest pairwise KL of `mean` at least 10 times that of the initial statistics, and its mean within 10 % of the closed form", ("quick", "paper")),
     Claim("C2", "After the fixed point iteration the flow classifies better than with the Gaussians left at their initial statistics.",
-          "accuracy of the flow", "about 94.60 % on CIFAR-10 and 73.79 % on CIFAR-100 (pre-trained, with attention); no number for data_init",
+          "accuracy of the flow",
+          "about 94.60 % on CIFAR-10 and 73.79 % on CIFAR-100 (pre-trained, with attention); no number for data_init",
           "test accuracy of `mean` above that of `data_init` by more than three standard errors", ("quick", "paper")),
     Claim("C3", "A classifier trained only on images sampled from the flow classifies real test images far above chance, and the temperature matters.",
           "classifier on samples", "no number is published",

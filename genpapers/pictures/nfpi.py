@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['class_colours', 'plane', 'scatter_classes', 'scatter_gaussians', 'draw_ellipses', 'set_limits', 'iterates', 'film',
-           'kl_heat', 'convergence', 'tiles', 'image_rows', 'curves', 'confusion_matrices', 'bars', 'explorer_figure',
-           'explorer']
+           'name_axes', 'kl_heat', 'convergence', 'tiles', 'image_rows', 'curves', 'confusion_matrices', 'bars',
+           'explorer_figure', 'explorer']
 
 # %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-imports
 import matplotlib.pyplot as plt
@@ -15,7 +15,7 @@ from matplotlib.animation import FuncAnimation
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
-from ..models.nfpi_fpi import Gaussians, fixed_point, iterate, pairwise_kl
+from ..models.nfpi_fpi import fixed_point, iterate, pairwise_kl
 
 # %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-plane
 def class_colours(n):
@@ -38,7 +38,8 @@ def scatter_classes(points, y, classes, title=None, size=3.0, alpha=0.6):
     fig, ax = plane(title)
     for k, (name, colour) in enumerate(zip(classes, class_colours(len(classes)))):
         ax.scatter(*points[y == k].T, s=size, alpha=alpha, color=colour, label=name, linewidths=0)
-    fig.legend(loc="outside upper center", ncols=min(len(classes), 10), markerscale=4, fontsize=8, frameon=False, handletextpad=0, columnspacing=0.8)
+    fig.legend(loc="outside upper center", ncols=min(len(classes), 10), markerscale=4, fontsize=8, frameon=False,
+               handletextpad=0, columnspacing=0.8)
     return fig
 
 
@@ -87,6 +88,13 @@ def film(path, title="iteration {}"):
     return animation
 
 # %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-heat
+def name_axes(ax, classes):
+    "Class names at both axes of a (K, K) table, where they can be read."
+    if len(classes) <= 20:
+        ax.set_xticks(range(len(classes)), classes, rotation=90, fontsize=7)
+        ax.set_yticks(range(len(classes)), classes, fontsize=7)
+
+
 def kl_heat(before, after, classes):
     "Pairwise KL tables (K, K) before and after, side by side, logarithmic colours."
     from matplotlib.colors import LogNorm
@@ -95,8 +103,7 @@ def kl_heat(before, after, classes):
         kl = kl.clone().fill_diagonal_(torch.nan).cpu().numpy()
         image = ax.imshow(kl, norm=LogNorm(np.nanmin(kl), np.nanmax(kl)), cmap="viridis")
         ax.set_title(f"KL divergence {title}\nmin {np.nanmin(kl):.4g}, mean {np.nanmean(kl):.4g}", fontsize=10)
-        if len(classes) <= 20:
-            ax.set_xticks(range(len(classes)), classes, rotation=90, fontsize=7), ax.set_yticks(range(len(classes)), classes, fontsize=7)
+        name_axes(ax, classes)
         fig.colorbar(image, ax=ax, shrink=0.8)
     return fig
 
@@ -159,8 +166,7 @@ def confusion_matrices(tables, classes):
         image = ax.imshow(share.cpu().numpy(), vmin=0, vmax=1, cmap="Blues")
         ax.set_title(f"{title}: {100 * counts.trace().item() / counts.sum().item():.1f} %", fontsize=9)
         ax.set(xlabel="predicted", ylabel="true")
-        if len(classes) <= 20:
-            ax.set_xticks(range(len(classes)), classes, rotation=90, fontsize=7), ax.set_yticks(range(len(classes)), classes, fontsize=7)
+        name_axes(ax, classes)
     fig.colorbar(image, ax=fig.axes, shrink=0.7)
     return fig
 
@@ -187,7 +193,7 @@ def explorer_figure(statistics, settings, classes):
     kl = pairwise_kl(*solution.gaussians)
     image = right.imshow(kl.numpy(), cmap="viridis")
     right.set_title("pairwise KL divergence", fontsize=10)
-    right.set_xticks(range(len(classes)), classes, rotation=90, fontsize=7), right.set_yticks(range(len(classes)), classes, fontsize=7)
+    name_axes(right, classes)
     fig.colorbar(image, ax=right, shrink=0.8)
     return fig
 
