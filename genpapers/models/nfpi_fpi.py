@@ -6,11 +6,11 @@
 __all__ = ['VARIANTS', 'FixedPointError', 'MissingClasses', 'DuplicateGaussians', 'NotFinite', 'Gaussians', 'ClassStatistics',
            'check_finite', 'Variant', 'initial_gaussians', 'pairwise_kl', 'Settings', 'pair_weights', 'check_distinct',
            'push', 'mean_update', 'spread_term', 'variance_sides', 'variance_update', 'Solution', 'kl_summary',
-           'iterate', 'step_sizes', 'fixed_point', 'equidistant_kl']
+           'iterate', 'step_sizes', 'fixed_point', 'equidistant_kl', 'lambda_sweep']
 
 # %% ../../nbs/models/nfpi_fpi.ipynb #nfpi-fpi-imports
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -223,3 +223,16 @@ def fixed_point(g, m, s, settings):
 def equidistant_kl(lambda_fpi, nclasses, alpha=10.0, rho=0.0):
     "KL divergence of every pair at the mean-only fixed point of `nclasses` equidistant classes with unit variances."
     return 2 * lambda_fpi / (nclasses - 1) * math.exp(-1 / alpha) / alpha / (1 - rho)
+
+# %% ../../nbs/models/nfpi_fpi.ipynb #nfpi-fpi-sweep
+def lambda_sweep(m, settings, lambdas):
+    "Mean-only fixed points with unit variances from means m (K, d): a row per lambda with KL summary and closed form."
+    rows, g = [], Gaussians(m, torch.ones_like(m))
+    radius = lambda mu: (mu - mu.mean(0)).norm(dim=1).mean()
+    for lambda_fpi in lambdas:
+        chosen = replace(settings, lambda_fpi=lambda_fpi, train_mu=True, train_sigma=False, mode="reference")
+        solution = fixed_point(g, m, g.v, chosen)
+        rho = (radius(m) / radius(solution.gaussians.mu)).item()
+        rows.append({"lambda": lambda_fpi, **kl_summary(pairwise_kl(*solution.gaussians)), "rho": rho,
+                     "closed_form": equidistant_kl(lambda_fpi, len(m), chosen.alpha, rho)})
+    return rows

@@ -84,6 +84,7 @@ class ConditionalFlow:
         self.generator = generator_for(seed, "augment", device=device)
         self.mu = torch.zeros(nclasses, flow.d, dtype=torch.float64, device=device)
         self.v = torch.ones_like(self.mu)
+        self.first_mu, self.first_v = self.mu, self.v  # before any fixed point iteration
         self.nsteps, self.nema, self.substeps, self.history = 0, 0, 1, []
 
     # input
@@ -153,6 +154,7 @@ class ConditionalFlow:
         self.flow.cover_norms()
         self.substeps = max(c.substeps for c in self.flow.couplings())
         self.mu, self.v = initial_gaussians(self.statistics(), self._options.identity_diag)
+        self.first_mu, self.first_v = self.mu, self.v
 
     @torch.no_grad()
     def statistics(self, batch_size=500):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['class_colours', 'plane', 'scatter_classes', 'scatter_gaussians', 'draw_ellipses', 'set_limits', 'iterates', 'film',
-           'name_axes', 'kl_heat', 'convergence', 'tiles', 'image_rows', 'curves', 'confusion_matrices', 'bars',
-           'explorer_figure', 'explorer']
+           'filmstrip', 'name_axes', 'kl_heat', 'convergence', 'sweep_curve', 'tiles', 'image_rows', 'curves',
+           'confusion_matrices', 'bars', 'explorer_figure', 'explorer']
 
 # %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-imports
 import matplotlib.pyplot as plt
@@ -87,6 +87,17 @@ def film(path, title="iteration {}"):
     plt.close(fig)
     return animation
 
+# %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-strip
+def filmstrip(path, n=6):
+    "n stages of the iteration side by side, evenly spaced on a logarithmic scale of iterations."
+    stages = sorted({round(x) for x in np.geomspace(1, len(path), n)})
+    fig = Figure(figsize=(2.2 * len(stages), 2.5), layout="constrained")
+    for ax, i in zip(fig.subplots(1, len(stages), squeeze=False)[0], stages):
+        ax.set_aspect("equal"), ax.axis("off"), ax.set_title(f"iteration {i - 1}", fontsize=9)
+        draw_ellipses(ax, path[i - 1])
+        set_limits(ax, path)
+    return fig
+
 # %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-heat
 def name_axes(ax, classes):
     "Class names at both axes of a (K, K) table, where they can be read."
@@ -119,6 +130,18 @@ def convergence(histories):
         right.plot([r["min_kl"] for r in rows], color=f"C{k}", linestyle=":")
     left.set(yscale="log", xlabel="iteration", ylabel="largest step of a class (L2)"), left.legend(fontsize=8)
     right.set(yscale="log", xlabel="iteration", ylabel="pairwise KL: mean, min (dotted)")
+    return fig
+
+# %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-sweep
+def sweep_curve(rows):
+    "Mean, smallest and largest KL of `lambda_sweep` against lambda, and the closed form."
+    fig = Figure(figsize=(5, 3.4), layout="constrained")
+    ax = fig.add_subplot()
+    x = [r["lambda"] for r in rows]
+    ax.fill_between(x, [r["min_kl"] for r in rows], [r["max_kl"] for r in rows], alpha=0.25, label="smallest to largest")
+    ax.plot(x, [r["mean_kl"] for r in rows], "o-", label="mean")
+    ax.plot(x, [r["closed_form"] for r in rows], "k--", label="closed form for equidistant classes")
+    ax.set(xscale="log", yscale="log", xlabel="lambda", ylabel="pairwise KL divergence"), ax.legend(fontsize=8)
     return fig
 
 # %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-images
