@@ -57,7 +57,8 @@ CLAIMS = (
           "and lambda sets it.",
           "fixed point iteration",
           "no number is published; with unit variances the closed form is D = 2 lambda e^(-1/alpha) / (alpha (K - 1) (1 - rho))",
-          "smallest pairwise KL of `mean` at least 10 times that of the initial statistics, and on fixed statistics its mean within 10 % of the closed form for every lambda of the sweep", ("quick", "paper")),
+          "smallest pairwise KL of `mean` at least 10 times that of the initial statistics, "
+          "and on fixed statistics its mean within 10 % of the closed form for every lambda of the sweep", ("quick", "paper")),
     Claim("C2", "After the fixed point iteration the flow classifies better than with the Gaussians left at their initial statistics.",
           "accuracy of the flow",
           "about 94.60 % on CIFAR-10 and 73.79 % on CIFAR-100 (pre-trained, with attention); no number for data_init",
