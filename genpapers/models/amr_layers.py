@@ -30,7 +30,7 @@ class _NormAct(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         centred, y, rstd, gain = ctx.saved_tensors
-        delta = torch.where(y >= 0, grad, grad * ctx.slope)  # the slope is positive: y has the sign of its argument
+        delta = torch.ops.aten.leaky_relu_backward(grad, y, ctx.slope, True)  # y has the sign of the activation's input
         mean = _map_mean(delta)
         along = _map_mean(delta * centred) * rstd
         scale = rstd * gain[:, None, None]
