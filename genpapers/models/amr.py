@@ -16,7 +16,7 @@ from ..data.batches import generator_for
 from .amr_burgess import VectorDecoder, VectorDiscriminator, VectorEncoder, initialise_vectors
 from .amr_classes import ClassMixer, attribute_accuracy, attribute_loss, mask_prior, mix_attributes
 from .amr_losses import Acai, AcaiPublished, Gan, NoGame, reconstruction_loss
-from .amr_mixers import combine, mix, mix_kgan_fm_published
+from .amr_mixers import mix, mix_kgan_fm_published
 from .amr_networks import Decoder, Discriminator, Encoder, Probe, initialise
 from .amr_recipe import Recipe
 
