@@ -28,10 +28,10 @@ def select(steps: Sequence, valid: Sequence[float], test: Sequence[float]) -> Se
     best = int(np.argmax(valid))
     return Selected(steps[best], float(valid[best]), float(test[best]))
 
-# %% ../../nbs/metrics/probe.ipynb #76103dd3
+# %% ../../nbs/metrics/probe.ipynb #ea7d863b
 def select_logged(metrics, valid: str = "valid_accuracy", test: str = "test_accuracy") -> Selected:
-    "Selection from a frame with the columns step, name, value."
-    curves = metrics[metrics["name"].isin((valid, test))].pivot(index="step", columns="name", values="value").dropna()
+    "Selection from a frame with the steps as index and a column per metric."
+    curves = metrics[[valid, test]].dropna()
     return select(curves.index.tolist(), curves[valid].tolist(), curves[test].tolist())
 
 # %% ../../nbs/metrics/probe.ipynb #5e23bb55

@@ -97,6 +97,7 @@ class AMR:
             self.class_mixer = mixer.to(device) if mixer else None
         self._optimisers()
         self.random = generator_for(seed, "amr mixing", device=device)
+        self.last_consist = torch.zeros((), device=device)  # shown between two updates, when it is not computed
         self.iteration = 0
 
     def _optimisers(self) -> None:
@@ -170,8 +171,9 @@ class AMR:
         r, terms = self.recipe, {"recon": reconstruction_loss(made.x_hat, x, self.recipe.recon_loss)}
         terms |= self.game.generator(judged)
         loss = r.lamb * terms["recon"] + sum(v for n, v in terms.items() if n != "recon")
-        if r.beta > 0 and update and made.x_mix is not None:
-            terms["consist"] = self.consistency(made.x_mix, made.h_mix)
+        if r.beta > 0 and made.x_mix is not None:
+            terms["consist"] = self.consistency(made.x_mix, made.h_mix) if update else self.last_consist
+            self.last_consist = terms["consist"].detach()
             loss = loss + r.beta * terms["consist"]
         if self.class_mixer is not None:
             terms["class_mix"] = attribute_loss(attributes["sup"], made.y_mix, r.cls_loss)
