@@ -125,13 +125,13 @@ def all_experiments() -> dict[str, Experiment]:
 
 EXPERIMENTS = all_experiments()
 
-# %% ../../nbs/models/amr_experiments.ipynb #d3b0a7ca
+# %% ../../nbs/models/amr_experiments.ipynb #798e7b31
 def table_rows(folder: str) -> list[Experiment]:
-    "One experiment per method of a folder: the one whose lamb is the folder's commonest, else its first."
+    "One experiment per method (and beta) of a folder: the one whose lamb is the folder's commonest, else its first."
     experiments = [e for e in EXPERIMENTS.values() if e.name.startswith(f"{folder}/")]
     weights = [e.lamb for e in experiments]
     common = max(set(weights), key=weights.count)
     rows = {}
     for e in sorted(experiments, key=lambda e: e.lamb != common):
-        rows.setdefault(e.method, e)
+        rows.setdefault((e.method, e.beta), e)
     return sorted(rows.values(), key=lambda e: list(METHODS).index(e.method))
