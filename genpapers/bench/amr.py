@@ -70,7 +70,7 @@ class PlainAMR:
         self.f = plain_trunk(r.n_channels, r.code_channels, r.nfeatures, judge=False)
         self.d = plain_trunk(r.n_channels, r.code_channels, r.nfeatures, judge=True)
         self.g = plain_decoder(r.n_channels, r.code_channels, r.nfeatures)
-        self.probe = nn.Linear(r.code_length, r.classes)
+        self.probe, self.random = nn.Linear(r.code_length, r.classes), np.random.default_rng(0)
         for mine, theirs in ((ours.f, self.f), (ours.g, self.g), (ours.d, self.d)):
             copy_weights(mine, theirs)
         self.probe.load_state_dict(ours.probe.state_dict())
@@ -89,7 +89,7 @@ class PlainAMR:
     def mix(self, h: Tensor) -> Tensor:
         "Dirichlet weights from numpy, sample by sample, as published."
         k = self.recipe.k
-        alpha = torch.tensor(np.stack([np.random.dirichlet([1.0] * k) for _ in range(len(h))]), dtype=torch.float32)
+        alpha = torch.tensor(np.stack([self.random.dirichlet([1.0] * k) for _ in range(len(h))]), dtype=torch.float32)
         parents = [h] + [h[torch.randperm(len(h))] for _ in range(k - 1)]
         return sum(alpha[:, i, None, None, None] * parent for i, parent in enumerate(parents))
 
