@@ -44,6 +44,7 @@ class Parts:
     valid: Part
     test: Part
     digests: dict[str, str]
+    names: tuple[str, ...]  # of the attributes
 
 
 def load_split(name: str, split: str, data_dir=None):
@@ -62,7 +63,7 @@ def labelled_parts(name: str, size: int, count: int | None, seed: int, data_dir=
     train = subset(train, count, seed, published_subset)
     parts = [(official, np.sort(train)), (official, np.sort(valid)), (test, np.arange(len(test)))]
     parts = [_labelled(images, rows, size) for images, rows in parts]
-    return Parts(*parts, {f"{name} train": official.digest, f"{name} test": test.digest})
+    return Parts(*parts, {f"{name} train": official.digest, f"{name} test": test.digest}, official.classes)
 
 
 def _labelled(images, rows: np.ndarray, size: int) -> Part:
@@ -78,7 +79,7 @@ def folder_parts(folder: str, attributes: str | None, size: int, mode: str) -> P
     cut = len(p.files) - p.nvalid
     labels = torch.zeros(len(p.files), dtype=torch.int64)
     train, valid = (Part(p.images[s], labels[s], p.attributes[s]) for s in (slice(cut), slice(cut, None)))
-    return Parts(train, valid, valid, {Path(folder).name: p.digest})
+    return Parts(train, valid, valid, {Path(folder).name: p.digest}, p.names)
 
 # %% ../../nbs/models/amr_training.ipynb #25adf36a
 def sprites_rows(count: int | None, seed: int) -> np.ndarray | None:
