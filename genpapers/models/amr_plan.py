@@ -152,5 +152,6 @@ def plan(p) -> list[RunSpec]:
         if e is None:
             raise ValueError("supervised mixing (cls > 0) needs a labelled data set; dSprites has none here")
         config = overridden(published_config(replace(e, method="mixup")), p) | {"cls": p.cls, "n_attributes": 10}
+        config["code_channels"] = max(16, config["code_channels"])  # a mask over two channels has nothing to choose
         specs.append(spec_of("supervised", config, p.epochs or e.epochs, p, p.seed, p.niterations))
     return specs + (sprites_plan(p) if p.sprites else [])
