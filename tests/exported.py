@@ -27,6 +27,7 @@ def left_out(cell, flags: set[str]) -> bool:
 
 def run(notebook: Path) -> int:
     "Run the cells; how many were run. The first that fails raises its error."
+    os.environ["IN_TEST"] = "1"
     config = get_config(path=notebook.parent)
     sys.path.insert(0, str(config.config_path))
     nb = NBProcessor(notebook, process=True).nb

@@ -1,16 +1,12 @@
 """The exported package passes the notebooks' tests: export cells left out, the module's names in their place."""
 
-import subprocess
-import sys
-
+import exported
+import forked
 import pytest
-from places import LIBRARY, ROOT, environment, relative
-
-SECONDS = 600
+from places import LIBRARY, relative
 
 
 @pytest.mark.parametrize("notebook", LIBRARY, ids=relative)
 def test_exported(notebook):
-    command = [sys.executable, ROOT / "tests" / "exported.py", notebook]
-    done = subprocess.run(command, cwd=ROOT, env=environment(IN_TEST="1"), capture_output=True, text=True, timeout=SECONDS)
-    assert done.returncode == 0, done.stdout + done.stderr
+    status, output = forked.run(exported.run, notebook, seconds=600)
+    assert status == 0, output

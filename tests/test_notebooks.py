@@ -1,16 +1,18 @@
 """Every notebook runs, by nbdev's rules; the paper notebooks at scale smoke, in a folder of their own."""
 
-import subprocess
-import sys
-
+import forked
 import pytest
-from places import BIN, NOTEBOOKS, ROOT, environment, relative
+from places import NOTEBOOKS, relative
 
-SECONDS = 600
+
+def run(notebook: str) -> None:
+    from nbdev.test import nbdev_test
+
+    nbdev_test(path=notebook)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=relative)
 def test_notebook(notebook):
-    command = [sys.executable, BIN / "nbdev_test", "--path", notebook]
-    done = subprocess.run(command, cwd=ROOT, env=environment(measured=False), capture_output=True, text=True, timeout=SECONDS)
-    assert done.returncode == 0, done.stdout + done.stderr
+    status, output = forked.run(run, str(notebook), seconds=600, measured=False)
+    assert status == 0, output
+    assert "Success." in output, output
