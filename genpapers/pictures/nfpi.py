@@ -11,7 +11,7 @@ __all__ = ['class_colours', 'plane', 'scatter_classes', 'scatter_panels', 'scatt
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.animation import FuncAnimation
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
@@ -86,17 +86,15 @@ def iterates(g, m, s, settings, limit=60):
 
 
 def film(path, title="iteration {}"):
-    "A FuncAnimation over Gaussians in the plane; `.save(file, writer='pillow')` makes a GIF."
-    fig, ax = plt.subplots(figsize=(4, 4), layout="constrained")
-
-    def draw(i):
-        ax.clear()
-        ax.set_aspect("equal"), ax.axis("off"), ax.set_title(title.format(i), fontsize=10)
-        draw_ellipses(ax, path[i])
-        set_limits(ax, path)
-    animation = FuncAnimation(fig, draw, frames=len(path), interval=150)
-    plt.close(fig)
-    return animation
+    "Frames (H, W, 3) uint8 of the Gaussians in the plane, one per element of `path`."
+    frames = []
+    for i, g in enumerate(path):
+        fig, ax = plane(title.format(i), size=3.6)
+        draw_ellipses(ax, g), set_limits(ax, path)
+        canvas = FigureCanvasAgg(fig)
+        canvas.draw()
+        frames.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return frames
 
 # %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-strip
 def filmstrip(path, n=6):
