@@ -73,8 +73,10 @@ CLAIMS = (
 FIGURES = {
     "data": "training images, a row per class", "tsne": "t-SNE map of the images", "tsne_gaussians": "samples of the class Gaussians of the map",
     "fpi": "samples of the class Gaussians after the fixed point iteration", "fpi_convergence": "steps and divergences of the iteration in the plane",
-    "fpi_iteration": "stages of the iteration", "fpi_film": "the iteration as a film", "latent_kl": "pairwise KL divergences of the flow's Gaussians before and after",
-    "latent_convergence": "the flow's fixed point iteration", "lambda": "divergence against lambda, with the closed form",
+    "fpi_iteration": "stages of the iteration",
+    "fpi_film": "the iteration as a film", "latent_kl": "pairwise KL divergences of the flow's Gaussians before and after",
+    "latent_convergence": "the flow's fixed point iteration",
+    "lambda": "divergence against lambda, with the closed form",
     "latent_tsne": "t-SNE of the flow's latents", "samples": "samples per class at several temperatures", "interpolation": "between class means",
     "curves": "bits per dimension in training", "accuracy": "accuracy of the flows", "classifier": "accuracy of classifiers on real test images",
     "confusion": "confusion matrices",
