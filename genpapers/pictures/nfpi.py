@@ -89,7 +89,7 @@ def film(path, title="iteration {}"):
     "Frames (H, W, 3) uint8 of the Gaussians in the plane, one per element of `path`."
     frames = []
     for i, g in enumerate(path):
-        fig, ax = plane(title.format(i), size=3.6)
+        fig, ax = plane(title.format(i), size=2.2)
         draw_ellipses(ax, g), set_limits(ax, path)
         canvas = FigureCanvasAgg(fig)
         canvas.draw()
@@ -161,7 +161,7 @@ def tiles(images, ncols):
     return grid[..., 0] if images.shape[1] == 1 else grid
 
 
-def image_rows(rows, labels, size=0.5):
+def image_rows(rows, labels, size=0.3):
     "A grid: rows is a list of images (n, C, H, W) uint8, labels the text left of each row."
     n, grid = len(rows[0]), tiles(torch.cat(list(rows)), len(rows[0]))
     fig = Figure(figsize=(n * size + 1, len(rows) * size + 0.1), layout="constrained")
