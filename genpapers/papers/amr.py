@@ -42,8 +42,8 @@ CLAIMS = (
     ),
 )
 
-# %% ../../nbs/papers/amr.ipynb #6c453f0a
-SMALL = {"dataset": "mnist5k", "nfeatures": 8, "batch_size": 32, "lr": 2e-3, "update_g_every": 1, "initialisation": "clean", "cls": 1.0}
+# %% ../../nbs/papers/amr.ipynb #f17947d3
+SMALL = {"dataset": "mnist5k", "nfeatures": 8, "batch_size": 32, "lr": 4e-3, "update_g_every": 1, "initialisation": "clean", "cls": 10.0}
 
 PAPER = Paper(
     name="amr",
