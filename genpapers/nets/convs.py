@@ -17,7 +17,7 @@ from torch import nn
 class _TanhBySigmoid(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
-        y = x.mul(2).sigmoid_().mul_(2).sub_(1)
+        y = torch.rsub(x.mul(-2).sigmoid_(), 1, alpha=2)
         ctx.save_for_backward(y)
         return y
 
@@ -67,8 +67,8 @@ def _mirrored(x, weight, bias, padding):
 
 def _phases(w):
     "The four 2x2 kernels of a 3x3 transposed one with stride 2: (C, C', 3, 3) -> (4 C', C, 2, 2), phases before channels."
-    rows = torch.stack((w[:, :, [2, 0]], F.pad(w[:, :, 1:2], (0, 0, 1, 0))))  # phase, C, C', 2, 3
-    both = torch.stack((rows[..., [2, 0]], F.pad(rows[..., 1:2], (1, 0))), 1)  # phase, phase, C, C', 2, 2
+    rows = torch.stack((w[:, :, 0::2].flip(2), F.pad(w[:, :, 1:2], (0, 0, 1, 0))))  # phase, C, C', 2, 3
+    both = torch.stack((rows[..., 0::2].flip(-1), F.pad(rows[..., 1:2], (1, 0))), 1)  # phase, phase, C, C', 2, 2
     return both.permute(0, 1, 3, 2, 4, 5).flatten(0, 2)
 
 
