@@ -54,8 +54,8 @@ PAPER = Paper(
         | {"methods": ["baseline", "k3"], "seeds": 1, "niterations": 8, "nfeatures": 4}
         | {"sprites": 200, "sprites_methods": ["fm2"], "sprites_niterations": 3, "sprites_votes": 2},
         "quick": SMALL
-        | {"methods": ["baseline", "acai", "mixup", "fm", "k3"], "seeds": 2, "niterations": 300}
-        | {"sprites": 20_000, "sprites_methods": ["baseline", "fm2"], "sprites_niterations": 300, "sprites_votes": 20},
+        | {"methods": ["baseline", "acai", "mixup", "fm", "k3"], "seeds": 2, "niterations": 250}
+        | {"sprites": 20_000, "sprites_methods": ["baseline", "fm2"], "sprites_niterations": 250, "sprites_votes": 20},
         "paper": {"seeds": 3, "cls": 0.0, "sprites": 0, "sprites_methods": ["baseline", "fm2"], "sprites_niterations": 1000}
         | {"sprites_votes": 160},
     },
