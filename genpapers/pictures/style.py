@@ -136,7 +136,7 @@ def error_tables(errors: dict[str, np.ndarray]) -> plt.Figure:
     for ax, (model, table) in zip(axes[0], errors.items()):
         ax.imshow(np.minimum(table, 100), cmap="Blues", norm="symlog", aspect="auto", vmin=0, vmax=300)
         for (i, j), v in np.ndenumerate(table):
-            ax.text(j, i, f"{v:.1f}" if v < 1000 else "∞" if np.isinf(v) else f"{v:.0f}", ha="center", va="center", fontsize=7, color="white" if v > 20 else "black")
+            ax.text(j, i, "∞" if np.isinf(v) else f"{v:.1f}", ha="center", va="center", fontsize=7, color="white" if v > 20 else "k")
         ax.set_xticks(range(table.shape[1]), ["median", *(f"style {k}" for k in range(1, table.shape[1]))], fontsize=7, rotation=45)
         ax.set_yticks(range(11), ["all", *map(str, range(10))], fontsize=7)
         ax.set_title(model, fontsize=9)
