@@ -1,0 +1,99 @@
+"""PolyMNIST: what a notebook cell cannot test, and the properties of a whole step."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from genpapers.bench.polymnist import random_batch
+from genpapers.models.polymnist_blackbox import export_blackbox, load_blackbox
+from genpapers.models.polymnist_parts import Colours, Parts, one_hot
+from genpapers.models.polymnist_stages import ClassifierStage, GameStage, GeneratorStage, PairNetworks
+from genpapers.nets.convs import n_parameters
+
+ROOT = Path(__file__).parents[1]
+COLOURS = Colours(torch.full((3,), 0.4), torch.full((3,), 0.25))
+
+
+class Record(TorchDispatchMode):
+    "Every operator that runs, with the shapes of its inputs."
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        shapes = tuple(tuple(a.shape) for a in args if isinstance(a, torch.Tensor))
+        self.calls.append((str(func), shapes))
+        return func(*args, **(kwargs or {}))
+
+
+def stages():
+    g = torch.Generator().manual_seed(0)
+    x, c, d, c_pairs, s = random_batch(6)
+    return {
+        "classifier": (ClassifierStage(COLOURS, 10, 2, 1e-3), (x, c)),
+        "generator": (GeneratorStage(3, 2, 1e-3, g), (c, s)),
+        "game": (GameStage(Parts(COLOURS, 3, 4, 2), 1e-3, 2, g), (x, c, d, c_pairs, s)),
+    }
+
+
+@pytest.mark.parametrize("name", ["classifier", "generator", "game"])
+def test_a_step_waits_for_nothing_and_has_static_shapes(name):
+    stage, batch = stages()[name]
+    records = []
+    for _ in range(3):
+        with Record() as record:
+            stage.step(batch)
+        records.append(record.calls)
+    waiting = ("_local_scalar_dense", "nonzero", "masked_select", "item", "unique", "is_nonzero")
+    assert not {op for op, _ in records[1] if any(w in op for w in waiting)}
+    assert records[1] == records[2]  # the same operators on the same shapes; the first step also makes Adam's state
+
+
+def test_parameter_counts_are_those_of_the_papers_tables():
+    parts = Parts(COLOURS)
+    counts = {name: n_parameters(getattr(parts, name)) for name in "CDZSX"}
+    assert counts == {"C": 55_850, "D": 46_965, "Z": 60_944, "S": 183_936, "X": 2_679_800}
+    assert n_parameters(parts.X.prior) == 1_771_778
+    assert n_parameters(parts.X.encoder) == 572_096
+    assert n_parameters(parts.X.decoder) == 335_926
+    assert n_parameters(ClassifierStage(COLOURS, 10, 16, 1e-4).net) == 52_090
+    nets = PairNetworks()
+    assert [n_parameters(m) for m in (nets.prior, nets.decoder, nets.encoder)] == [5_904, 68_337, 59_872]
+
+
+def test_the_black_box_runs_where_this_project_is_not_installed(tmp_path):
+    torch.manual_seed(0)
+    export_blackbox(PairNetworks(nz=3, n=2), tmp_path)
+    c = one_hot(torch.arange(5), 10)
+    ours = load_blackbox(tmp_path)(c, torch.Generator().manual_seed(1), 4)
+    code = """
+import sys, torch
+program = torch.export.load(sys.argv[1]).module()
+u = torch.rand(5, 5, 787, generator=torch.Generator().manual_seed(1))
+print(program(torch.eye(10)[:5], u).sum().item(), any(name.startswith("genpapers") for name in sys.modules))
+"""
+    command = [sys.executable, "-I", "-c", code, str(tmp_path / "generator.pt2")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == [str(ours.sum().item()), "False"]
+
+
+def test_the_page_is_light_and_fits_the_notebook():
+    code = "import sys; import genpapers.papers.polymnist; print('torch' in sys.modules)"
+    light = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert light.stdout.strip() == "False"
+    from genpapers.papers.polymnist import PAPER
+
+    cells = json.loads((ROOT / PAPER.notebook).read_text())["cells"]
+    tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    assert len(tagged) == 1
+    names = [line.split(":")[0] for line in "".join(tagged[0]["source"]).splitlines()]
+    assert all("#" in line for line in "".join(tagged[0]["source"]).splitlines())
+    assert set(PAPER.scales["paper"]) <= set(names) and set(PAPER.limits) <= set(names)
+    code = "".join("".join(c["source"]) + "\n" for c in cells if c["cell_type"] == "code")
+    assert "def " not in code and "class " not in code and "lambda" not in code
