@@ -89,8 +89,8 @@ def working(experiments, methods, collapsed):
 
 def rows(values, published):
     "The published table next to ours, one row per experiment: list of dicts."
-    columns = [f"{m} {kind}" for m in ("elbo", "sym") for kind in KINDS]
-    return [{"experiment": e} | {c: f"{v.get(c, float('nan')):.3g} (published FID {published[e][c]:.4g})" for c in columns if c in v} for e, v in values.items()]
+    cells = {e: {c: f"{v[c]:.3g} (published FID {published[e][c]:.4g})" for c in published[e] if c in v} for e, v in values.items()}
+    return [{"experiment": e} | row for e, row in cells.items()]
 
 
 def verdicts(values, decided):

@@ -48,10 +48,17 @@ PAPER = Paper(
     title="Symmetric Equilibrium Learning of VAEs",
     reference="Symmetric Equilibrium Learning of VAEs, AISTATS 2024",
     scales={
-        "smoke": dict(_SMALL, nz0=8, nz1=16, channels=2, width=16, hidden=16, stepsize=2e-3, batch_size=16, niterations=8, chain_steps=8, score_images=60, fid_images=0, judge_steps=60),
-        "quick": dict(_SMALL, nz0=16, nz1=48, channels=8, width=128, hidden=128, stepsize=2e-3, batch_size=64, niterations=800, chain_steps=100, score_images=500, fid_images=0, judge_steps=400),
+        "smoke": dict(
+            _SMALL, nz0=8, nz1=16, channels=2, width=16, hidden=16, stepsize=2e-3, batch_size=16, niterations=8,
+            chain_steps=8, score_images=60, fid_images=0, judge_steps=60,
+        ),
+        "quick": dict(
+            _SMALL, nz0=16, nz1=48, channels=8, width=128, hidden=128, stepsize=2e-3, batch_size=64, niterations=800,
+            chain_steps=100, score_images=500, fid_images=0, judge_steps=400,
+        ),
         "paper": dict(
-            _BOTH, digits="mnist", garments="fashion_mnist", code_init="published", nz0=30, nz1=100, channels=32, width=0, hidden=0, stepsize=1e-4, batch_size=1024, niterations=200_000,
+            _BOTH, digits="mnist", garments="fashion_mnist", code_init="published",
+            nz0=30, nz1=100, channels=32, width=0, hidden=0, stepsize=1e-4, batch_size=1024, niterations=200_000,
             chain_steps=1000, score_images=70_000, fid_images=70_000, judge_steps=3000,
         ),
     },
