@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from genpapers.base.files import project_root
-from genpapers.metrics.fid import CACHE_NAME, PTH_NAME, Inception, fid, from_archive, from_pth, inception_state
+from genpapers.metrics.fid import CACHE_NAME, PTH_NAME, Inception, fid, from_archive, from_pth, inception_network, inception_state
 from genpapers.models.symvae import plan
 from genpapers.train.checkpoint import load_state
 from genpapers.train.runs import Settings, ensure, ensure_all
@@ -95,8 +95,9 @@ def test_fid_is_that_of_the_program(tmp_path):
     checkpoints = tmp_path / "torch" / "hub" / "checkpoints"
     checkpoints.mkdir(parents=True)
     torch.save(inception_state(WEIGHTS, download=False), checkpoints / PTH_NAME)
-    command = [sys.executable, "-m", "pytorch_fid", str(tmp_path / "a"), str(tmp_path / "b"), "--device", "cpu", "--num-workers", "0", "--batch-size", "12"]
-    output = subprocess.run(command, capture_output=True, text=True, check=True, env={"TORCH_HOME": str(tmp_path / "torch"), "PATH": "", "OMP_NUM_THREADS": "1"}).stdout
+    command = [sys.executable, "-m", "pytorch_fid", str(tmp_path / "a"), str(tmp_path / "b")]
+    environment = {"TORCH_HOME": str(tmp_path / "torch"), "PATH": "", "OMP_NUM_THREADS": "1"}
+    output = subprocess.run([*command, "--device", "cpu", "--num-workers", "0", "--batch-size", "12"], capture_output=True, text=True, check=True, env=environment).stdout
     theirs = float(output.split()[-1])
     assert ours == pytest.approx(theirs, rel=1e-2)
 
@@ -109,8 +110,6 @@ def test_both_sources_of_the_weights_agree():
     features = []
     for state in (from_pth(pth), from_archive(archive)):
         inception = Inception.__new__(Inception)
-        from genpapers.metrics.fid import inception_network
-
         inception.network, inception.device, inception.precision = inception_network(state), torch.device("cpu"), "float32"
         features.append(inception.features(images))
     assert torch.allclose(*features, atol=1e-4)
