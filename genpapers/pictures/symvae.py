@@ -46,6 +46,13 @@ TERMS = {"p_x": "p(x | z1), per pixel", "p_z1": "p(z1 | z0), per bit", "q_z0": "
          "kl_z0": "KL of z0, per bit", "kl_z1": "KL of z1, per bit"}
 
 
+def _row(n, height=2.2, columns=3):
+    "A figure with places for `n` axes, three to a row."
+    rows, columns = -(-n // columns), min(n, columns)
+    figure = Figure(figsize=(3 * columns, height * rows), layout="constrained", dpi=110)
+    return figure, figure.subplots(rows, columns, squeeze=False).flat
+
+
 def _plain(axes, title, xlabel):
     axes.set_title(title, fontsize=9, loc="left")
     axes.set_xlabel(xlabel, fontsize=8, color=MUTED)
@@ -55,8 +62,8 @@ def _plain(axes, title, xlabel):
 
 def curves(runs):
     "Loss terms over steps: {title: metrics DataFrame, one column per term} -> Figure, one axes per run."
-    figure = Figure(figsize=(3.3 * len(runs), 2.6), layout="constrained", dpi=110)
-    for axes, (title, metrics) in zip(np.atleast_1d(figure.subplots(1, len(runs))), runs.items()):
+    figure, places = _row(len(runs))
+    for axes, (title, metrics) in zip(places, runs.items()):
         for number, name in enumerate(name for name in TERMS if name in metrics):
             values = metrics[name].dropna()
             axes.plot(values.index, values, label=TERMS[name], color=f"C{number}", lw=1.3)
@@ -67,8 +74,8 @@ def curves(runs):
 
 def informations(models):
     "Sorted mutual information per code bit: {title: {\"q_z0\": (n,), \"q_z1\": (m,), \"p_z1\": (m,)}} -> Figure."
-    figure = Figure(figsize=(3.3 * len(models), 2.4), layout="constrained", dpi=110)
-    for axes, (title, layers) in zip(np.atleast_1d(figure.subplots(1, len(models), sharey=True)), models.items()):
+    figure, places = _row(len(models))
+    for axes, (title, layers) in zip(places, models.items()):
         for number, (name, bits) in enumerate(layers.items()):
             bits = np.sort(np.asarray(bits))[::-1]
             axes.plot(np.arange(1, len(bits) + 1), bits, label=f"{name[0]}({name[2:]})", color=f"C{number}", drawstyle="steps-mid", lw=1.4)
@@ -88,8 +95,8 @@ def embed(codes, seed=0):
 
 def maps(models, seed=0):
     "t-SNE pictures: {title: {origin: codes (n, bits)}} -> Figure, one axes per title."
-    figure = Figure(figsize=(3.1 * len(models), 3.2), layout="constrained", dpi=110)
-    for axes, (title, codes) in zip(np.atleast_1d(figure.subplots(1, len(models))), models.items()):
+    figure, places = _row(len(models), 2.8)
+    for axes, (title, codes) in zip(places, models.items()):
         for origin, spots in embed(codes, seed).items():
             axes.scatter(*spots.T, s=4, color=COLOURS.get(origin), alpha=0.6, lw=0, label=origin)
         _plain(axes, title, "")
