@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EXPERIMENTS', 'METHODS', 'GARMENTS', 'COLLAPSED_BELOW', 'SHARED', 'Experiment', 'run_name', 'data_name', 'entropy',
            'information', 'code_information', 'code_gain', 'summary', 'is_collapsed', 'make_model', 'make_learner',
-           'build', 'plan']
+           'spread_out', 'build', 'plan']
 
 # %% ../../nbs/models/symvae.ipynb #svplan02
 from dataclasses import dataclass
@@ -122,13 +122,18 @@ def make_learner(config, x):
     return Symmetric(model, *arguments) if config["method"] == "sym" else ELBO(model, *arguments, config["kl_warmup"])
 
 
+def spread_out(images, n):
+    "`n` (at most) of the images (N, ...), evenly spaced: data sets may be sorted by class."
+    return images[:: max(1, len(images) // n)][:n]
+
+
 def build(config, context):
     "The training that `config` (see `plan`) describes."
     images = load(config["data"], "all", context.data_dir).images.to(context.device)
-    learner = make_learner(config, images[:512])
+    learner = make_learner(config, spread_out(images, 500))
     if config["load"]:
         restore(learner, load_state(Path(config["load"]) / "checkpoint.safetensors")["model"])
-    x = learner.model.image.prepare(images[:1000])
+    x = learner.model.image.prepare(spread_out(images, 1000))
     steps = config["niterations"]
     return Training(learner, Batches((images,), config["batch_size"], config["seed"], mode="draws"), steps, log_every=max(1, steps // 200),
                     evaluate=lambda: summary(learner.model, x), evaluate_every=max(1, steps // 40))

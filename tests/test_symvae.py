@@ -1,0 +1,116 @@
+"""What a notebook cell cannot test of symvae: resuming a training, and FID against pytorch-fid's own program."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from genpapers.base.files import project_root
+from genpapers.metrics.fid import CACHE_NAME, PTH_NAME, Inception, fid, from_archive, from_pth, inception_network, inception_state
+from genpapers.models.symvae import plan
+from genpapers.train.checkpoint import load_state
+from genpapers.train.runs import Settings, ensure, ensure_all
+
+WEIGHTS = project_root() / "data" / "inception"
+needs_weights = pytest.mark.skipif(not (WEIGHTS / CACHE_NAME).exists(), reason=f"the Inception weights are not in {WEIGHTS}")
+
+SIZES = {"nz0": 6, "nz1": 8, "channels": 2, "width": 16, "hidden": 16, "batch_size": 16, "niterations": 4}
+REST = {"stepsize": 1e-3, "code_init": "informative", "seed": 0, "digits": "mnist5k", "garments": "mnist5k", "kl_warmup": 0.5, "load": None, "data_dir": None}
+
+
+def parameters(**changes):
+    experiments = ["mnist-ladder", "mnist-reverse", "fmnist-ladder"]
+    return SimpleNamespace(**{"experiments": experiments, "methods": ["sym", "elbo"], **SIZES, **REST, **changes})
+
+
+def same(a, b):
+    "Whether two nested states are equal bit for bit."
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+def test_all_six_train_and_are_found_again(tmp_path):
+    settings = Settings(runs_dir=tmp_path, device="cpu", precision="float32")
+    runs = ensure_all(plan(parameters()), settings)
+    assert len(runs) == 6 and not any(run.reused for run in runs.values())
+    assert all(run.reused for run in ensure_all(plan(parameters()), settings).values())
+    for name, run in runs.items():
+        assert {"p_x", "gain", "I_q_z0"} <= set(run.metrics), name
+
+
+@pytest.mark.parametrize("method", ["sym", "elbo"])
+def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, method):
+    spec = plan(parameters(experiments=["mnist-ladder"], methods=[method]))[0]
+    states = []
+    for name in ("whole", "resumed"):
+        settings = Settings(runs_dir=tmp_path / name, device="cpu", precision="float32", checkpoint_seconds=0)
+        if name == "resumed":
+            interrupt_at(monkeypatch, 2)
+            with pytest.raises(KeyboardInterrupt):
+                ensure(spec, settings)
+            monkeypatch.undo()
+        states.append(load_state(ensure(spec, settings).folder / "checkpoint.safetensors")["model"])
+    assert same(*states)
+
+
+def interrupt_at(monkeypatch, step):
+    "Makes the loop stop before a step, its checkpoint of the step before on disk."
+    from genpapers.data.batches import Batches
+
+    draw = Batches.__call__
+
+    def stopping(self, t):
+        if t == step:
+            raise KeyboardInterrupt
+        return draw(self, t)
+
+    monkeypatch.setattr(Batches, "__call__", stopping)
+
+
+def test_load_continues_from_a_named_run(tmp_path):
+    settings = Settings(runs_dir=tmp_path, device="cpu", precision="float32")
+    only = {"experiments": ["mnist-ladder"], "methods": ["elbo"]}
+    first = ensure(plan(parameters(**only))[0], settings)
+    second = ensure(plan(parameters(**only, load=str(first.folder)))[0], settings)
+    assert second.key != first.key and first.model.t == 4 and second.model.t == 8
+
+
+@needs_weights
+def test_fid_is_that_of_the_program(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    sets = {"a": torch.rand(24, 1, 28, 28, generator=generator), "b": torch.rand(24, 1, 28, 28, generator=generator) ** 3}
+    sets = {name: (images * 255).to(torch.uint8) for name, images in sets.items()}
+    for name, images in sets.items():
+        (tmp_path / name).mkdir()
+        for number, image in enumerate(images):
+            Image.fromarray(image[0].numpy()).save(tmp_path / name / f"{number}.png")
+    inception = Inception(WEIGHTS, download=False)
+    ours = fid(inception, sets["a"], inception.moments(sets["b"]))
+    checkpoints = tmp_path / "torch" / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    torch.save(inception_state(WEIGHTS, download=False), checkpoints / PTH_NAME)
+    command = [sys.executable, "-m", "pytorch_fid", str(tmp_path / "a"), str(tmp_path / "b")]
+    environment = {"TORCH_HOME": str(tmp_path / "torch"), "PATH": "", "OMP_NUM_THREADS": "1"}
+    command += ["--device", "cpu", "--num-workers", "0", "--batch-size", "12"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    theirs = float(output.stdout.split()[-1])
+    assert ours == pytest.approx(theirs, rel=1e-2)
+
+
+def test_both_sources_of_the_weights_agree():
+    pth, archive = (WEIGHTS / name for name in (PTH_NAME, "default_1.pt"))
+    if not (pth.exists() and archive.exists()):
+        pytest.skip(f"needs both {pth} and {archive}")
+    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    features = []
+    for state in (from_pth(pth), from_archive(archive)):
+        inception = Inception.__new__(Inception)
+        inception.network, inception.device, inception.precision = inception_network(state), torch.device("cpu"), "float32"
+        features.append(inception.features(images))
+    assert torch.allclose(*features, atol=1e-4)
