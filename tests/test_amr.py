@@ -1,0 +1,104 @@
+"""Adversarial mixup resynthesis: what a notebook cell cannot test (runs on disk, resumption, every published experiment)."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from genpapers.models.amr_experiments import EXPERIMENTS, METHODS
+from genpapers.models.amr_plan import plan, published_config
+from genpapers.models.amr_training import build, recipe_of
+from genpapers.train.checkpoint import state_of
+from genpapers.train.loop import fit
+from genpapers.train.runs import Settings, ensure_all
+
+CPU = torch.device("cpu")
+SMALL = {"dataset": "mnist5k", "count": 120, "batch_size": 16, "seed": 3, "nfeatures": 4, "evaluate_every": 0, "log_every": 1}
+VARIANTS = {
+    "baseline": {"variant": "baseline"},
+    "k3": {"variant": "amr", "k": 3, "beta": 0.5},
+    "fm2": {"variant": "amr", "mixer": "fm2"},
+    "acai": {"variant": "acai"},
+    "supervised": {"variant": "amr", "cls": 1.0, "n_attributes": 10},
+    "vae": {"variant": "vae", "dataset": "dsprites"},
+}
+
+
+def configuration(name: str) -> dict:
+    return SMALL | VARIANTS[name]
+
+
+def trained(config: dict, folder, *ends: int) -> dict:
+    "The state after training up to each of `ends` in turn, as after interruptions."
+    context = SimpleNamespace(device=CPU, data_dir=None)
+    for end in ends:
+        training = build(config | {"niterations": end}, context)
+        fit(training, folder, "float32", CPU, 1e9, "test")
+    return state_of(training.model)
+
+
+def leaves(state, path=""):
+    if isinstance(state, dict | list | tuple):
+        for key, value in state.items() if isinstance(state, dict) else enumerate(state):
+            yield from leaves(value, f"{path}/{key}")
+    else:
+        yield path, state
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_resumed_equals_uninterrupted(name, tmp_path):
+    for part in ("whole", "parts"):
+        (tmp_path / part).mkdir()
+    whole = dict(leaves(trained(configuration(name), tmp_path / "whole", 7)))
+    parts = dict(leaves(trained(configuration(name), tmp_path / "parts", 3, 7)))
+    assert whole.keys() == parts.keys()
+    assert any(isinstance(v, torch.Tensor) for v in whole.values())
+    for path, value in whole.items():
+        same = torch.equal(value, parts[path]) if isinstance(value, torch.Tensor) else value == parts[path]
+        assert same, path
+    whole, parts = ((tmp_path / part / "metrics.csv").read_text().splitlines() for part in ("whole", "parts"))
+    assert [line for line in parts if line in set(whole)] == whole  # parts has one evaluation more, at its first end
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_published_experiment_is_a_recipe(name):
+    e = EXPERIMENTS[name]
+    config = published_config(e)
+    recipe = recipe_of(config)
+    assert config["batch_size"] == 64 and recipe.lr == 1e-4 and recipe.lamb == e.lamb
+    if METHODS[e.method]["variant"] == "vae":
+        assert recipe.beta in (10, 11) and recipe.beta2 == 0.99
+        return
+    assert recipe.code_length == e.code and recipe.update_g_every == 5 and recipe.initialisation == "published"
+    assert (recipe.beta1, recipe.beta2) == (0.5, 0.99)
+    assert recipe.weight_decay == (0 if e.table == 4 else 1e-5) and recipe.classes == (0 if e.table == 4 else 10)
+
+
+def parameters(**given):
+    names = ("experiment", "methods", "dataset", "epochs", "niterations", "data_dir", "pictures", "cls", "sprites", "batch_size")
+    return SimpleNamespace(**dict.fromkeys(names) | {"table": 1, "seed": 0, "seeds": 1} | given)
+
+
+def test_plan_trains_once_and_is_reused(tmp_path):
+    p = parameters(dataset="mnist5k", methods=["baseline", "k3"], niterations=3, nfeatures=4, batch_size=8)
+    settings = Settings(runs_dir=tmp_path, device="cpu", precision="float32")
+    first, second = ensure_all(plan(p), settings), ensure_all(plan(p), settings)
+    assert [r.reused for r in first.values()] == [False, False] and [r.reused for r in second.values()] == [True, True]
+    assert {"recon", "loss_d", "valid_accuracy", "test_accuracy"} <= set(second["mnist-k3_lamb10-s0"].metrics.columns)
+    other = ensure_all([replace(plan(p)[0], seed=9, config=plan(p)[0].config | {"seed": 9})], settings)
+    assert not next(iter(other.values())).reused
+
+
+def test_a_folder_of_pictures_with_attributes_trains(tmp_path):
+    from PIL import Image
+
+    for i in range(20):
+        Image.effect_noise((40, 40), 90).convert("RGB").save(tmp_path / f"{i:02}.png")
+    table = "".join(f"{i:02}.png,{i % 2},{i // 10}\n" for i in range(20))
+    (tmp_path / "attributes.csv").write_text("file,odd,late\n" + table)
+    given = {"pictures": str(tmp_path), "attributes": str(tmp_path / "attributes.csv"), "cls": 1.0, "size": 32, "nfeatures": 4}
+    (spec,) = plan(parameters(niterations=2, batch_size=4, mixer=None, k=None, **given))
+    settings = Settings(runs_dir=tmp_path / "runs", device="cpu", precision="float32")
+    run = ensure_all([spec], settings)[spec.name]
+    assert {"class_mix", "class_accuracy", "fool_sup"} <= set(run.metrics.columns)
