@@ -10,6 +10,7 @@ __all__ = ['STYLES', 'EMBEDDED', 'PICTURES', 'SOURCES', 'THRESHOLD', 'PolyMNIST'
 # %% ../../nbs/data/polymnist.ipynb #pd000003
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,13 @@ def compose(
     return in_memory(name, torch.from_numpy(x).flatten(0, 1), digits.labels.repeat(NSTYLES), d)
 
 # %% ../../nbs/data/polymnist.ipynb #pd000017
-EMBEDDED = ("chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png", "rocket.jpg")
+EMBEDDED = (
+    "skimage/data/chelsea.png",
+    "skimage/data/coffee.png",
+    "skimage/data/hubble_deep_field.jpg",
+    "sklearn/datasets/images/flower.jpg",
+    "skimage/data/rocket.jpg",
+)
 PICTURES = "polymnist_backgrounds"  # the folder in a data root
 
 
@@ -116,10 +123,9 @@ def pictures_in(folder: str | Path) -> list[np.ndarray]:
 
 
 def embedded_pictures() -> list[np.ndarray]:
-    "Five photographs from scikit-image's own folder (no download)."
-    import skimage
-
-    return [read_picture(Path(skimage.__file__).parent / "data" / name) for name in EMBEDDED]
+    "Five photographs from the installed packages' own folders (no download)."
+    packages = {name: Path(find_spec(name).origin).parent for name in ("skimage", "sklearn")}
+    return [read_picture(packages[name.partition("/")[0]] / name.partition("/")[2]) for name in EMBEDDED]
 
 # %% ../../nbs/data/polymnist.ipynb #pd000028
 SOURCES = ("auto", "official", "composed", "embedded")
@@ -156,7 +162,7 @@ def composed(
 ) -> PolyMNIST:
     "A composition; train and test differ in their digits and in their crops."
     backgrounds = pictures_in(pictures) if pictures else embedded_pictures()
-    words = f"{digits} on {Path(pictures).name if pictures else 'five pictures of scikit-image'}"
+    words = f"{digits} on {Path(pictures).name if pictures else 'five photographs'}"
     name = f"PolyMNIST composed ({words})"
     return compose(load(digits, split, root), backgrounds, 2 * seed + (split == "test"), name)
 

@@ -44,7 +44,8 @@ def spec(p, name: str, stage: str, niterations: int | None, needs: tuple[str, ..
 
 def generator_spec(p) -> RunSpec:
     "Stage 2."
-    return spec(p, "generator", "generator", p.niterations_generator, nz=p.nz, batch_size=p.batch_size_generator)
+    config = {"nz": p.nz, "batch_size": p.batch_size_generator, "stepsize": p.stepsize_generator or p.stepsize}
+    return spec(p, "generator", "generator", p.niterations_generator, **config)
 
 
 def main_spec(p, pairs: str) -> RunSpec:
@@ -144,4 +145,4 @@ def build(config: dict, context) -> Training:
         batches = Batches(real_pairs(digits, context.device), config["batch_size"], torch.initial_seed(), "draws")
     else:
         model, batches = build_main(config, context, images, digits, generator)
-    return Training(model, batches, config["niterations"], config["log_every"])
+    return Training(model, batches, config["niterations"], config["log_every"], average="interval")
