@@ -42,7 +42,8 @@ def short(value, longest: int = 60) -> str:
     "A value in a table's cell: numbers with four digits, the rest cut."
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = ", ".join(f"{k} {short(v)}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+    parts = [f"{k} {short(v)}" for k, v in value.items()] if isinstance(value, dict) else map(short, value) if isinstance(value, list) else [str(value)]
+    text = ", ".join(parts)
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 # %% ../../nbs/companion/tables.ipynb #tb000008
