@@ -10,6 +10,8 @@ __all__ = ['words', 'numbers', 'load_images', 'chosen', 'flow_config', 'flow_spe
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
+
 from ..base.files import file_digest
 from ..data.batches import Batches
 from ..data.colour import load_colour
@@ -150,6 +152,7 @@ def build_classifier(config, context):
     data = TrainingSet(config["strategy"], train.images, train.labels, K, per_class, draw, config["seed"])
     inner = Batches((data.images, data.labels), min(config["batch_size"], len(data.images)), config["seed"], drop_last=True)
     total = config["niterations"] or config["epochs"] * inner.per_epoch
+    torch.manual_seed(config["seed"])  # drawing the set may have rebuilt the flow, which takes from the global generator
     model = Classifier(train.images.shape[1], K, total, context.device, config["width"], config["peak"], config["augment"], config["seed"])
 
     def batches(t):

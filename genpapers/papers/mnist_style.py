@@ -53,7 +53,7 @@ PAPER = Paper(
     reference="An adversarial auto-encoder after Makhzani et al., Adversarial Autoencoders (2016), sections 2.3 and 5",
     scales={
         "smoke": dict(dataset="mnist5k", epochs=1, epochs_simple=1, niterations=30, feat_size=4, batch_size=64, stepsize=4e-4),
-        "quick": dict(dataset="mnist5k", epochs=15, epochs_simple=10, feat_size=4, batch_size=64, stepsize=1e-3),
+        "quick": dict(dataset="mnist5k", epochs=30, epochs_simple=15, feat_size=4, batch_size=64, stepsize=1e-3),
         "paper": dict(dataset="mnist", epochs=15, epochs_simple=10, feat_size=4, batch_size=64, stepsize=4e-4),
     },
     limits={

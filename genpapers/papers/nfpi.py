@@ -21,13 +21,14 @@ SMOKE = dict(
     num_flows="1,1,1", num_blocks="1,1,1", hidden=8, warmup_steps=2, init_batch_size=64, ema_beta=0.5, evaluate_every=0,
     strategies="real,synthetic", temperatures="0.7", classifier_steps=3, classifier_epochs=1, classifier_batch_size=20, classifier_per_class=10,
     classifier_width=0.0625, classifier_lr=0.1, ndraws=2, npoints=300, planar_lambda=1000.0,
+    lambda_fpi=100.0,
 )
 
 QUICK = dict(
     configs="mnist5k/data_init,mnist5k/mean,mnist5k/mean_var", niterations=160, items_per_class=0, items_per_class_val=100, batch_size=128,
     micro_batch=0, num_flows="4,4,4", num_blocks="2,1,1", hidden=32, warmup_steps=50, init_batch_size=256, ema_beta=0.98, evaluate_every=0,
     strategies="real,synthetic", temperatures="1.0,0.7,0.4", classifier_steps=120, classifier_epochs=1, classifier_batch_size=64,
-    classifier_per_class=250, classifier_width=0.125, classifier_lr=0.05, ndraws=3, npoints=2000, planar_lambda=1000.0, lambda_fpi=1e5,
+    classifier_per_class=250, classifier_width=0.125, classifier_lr=0.05, ndraws=3, npoints=2000, planar_lambda=1000.0, lambda_fpi=1e4,
 )
 
 PUBLISHED = dict(
@@ -72,8 +73,10 @@ CLAIMS = (
 FIGURES = {
     "data": "training images, a row per class", "tsne": "t-SNE map of the images", "tsne_gaussians": "samples of the class Gaussians of the map",
     "fpi": "samples of the class Gaussians after the fixed point iteration", "fpi_convergence": "steps and divergences of the iteration in the plane",
-    "fpi_iteration": "stages of the iteration (the film lies beside it)", "latent_kl": "pairwise KL divergences of the flow's Gaussians before and after",
-    "latent_convergence": "the flow's fixed point iteration", "lambda": "divergence against lambda, with the closed form",
+    "fpi_iteration": "stages of the iteration",
+    "fpi_film": "the iteration as a film", "latent_kl": "pairwise KL divergences of the flow's Gaussians before and after",
+    "latent_convergence": "the flow's fixed point iteration",
+    "lambda": "divergence against lambda, with the closed form",
     "latent_tsne": "t-SNE of the flow's latents", "samples": "samples per class at several temperatures", "interpolation": "between class means",
     "curves": "bits per dimension in training", "accuracy": "accuracy of the flows", "classifier": "accuracy of classifiers on real test images",
     "confusion": "confusion matrices",

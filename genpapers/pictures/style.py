@@ -118,7 +118,7 @@ def learning_curves(metrics: dict, test_names: tuple[str, ...], per_epoch: float
 
 def accuracy_bars(accuracy: dict[str, np.ndarray], title: str) -> plt.Figure:
     "Accuracy per digit and overall (last) of each model, (11,) each."
-    fig, ax = plt.subplots(figsize=(7, 2.6), layout="constrained")
+    fig, ax = plt.subplots(figsize=(8, 2.4), layout="constrained")
     width = 0.8 / len(accuracy)
     for k, (model, values) in enumerate(accuracy.items()):
         ax.bar(np.arange(11) + (k - (len(accuracy) - 1) / 2) * width, values, width, label=f"{model} ({values[-1]:.4f})")
@@ -126,7 +126,7 @@ def accuracy_bars(accuracy: dict[str, np.ndarray], title: str) -> plt.Figure:
     ax.set_ylim(max(0, min(v.min() for v in accuracy.values()) - 0.05), 1)
     ax.set_ylabel("accuracy")
     ax.set_title(title, fontsize=10)
-    ax.legend(fontsize=8, loc="lower right")
+    fig.legend(fontsize=8, loc="outside right upper", frameon=False)
     return fig
 
 
@@ -136,7 +136,7 @@ def error_tables(errors: dict[str, np.ndarray]) -> plt.Figure:
     for ax, (model, table) in zip(axes[0], errors.items()):
         ax.imshow(np.minimum(table, 100), cmap="Blues", norm="symlog", aspect="auto", vmin=0, vmax=300)
         for (i, j), v in np.ndenumerate(table):
-            ax.text(j, i, f"{v:.1f}" if v < 1000 else "∞" if np.isinf(v) else f"{v:.0f}", ha="center", va="center", fontsize=7)
+            ax.text(j, i, "∞" if np.isinf(v) else f"{v:.1f}", ha="center", va="center", fontsize=7, color="white" if v > 20 else "k")
         ax.set_xticks(range(table.shape[1]), ["median", *(f"style {k}" for k in range(1, table.shape[1]))], fontsize=7, rotation=45)
         ax.set_yticks(range(11), ["all", *map(str, range(10))], fontsize=7)
         ax.set_title(model, fontsize=9)
