@@ -20,7 +20,7 @@ import numpy as np
 from IPython.display import Image, Markdown, display
 from PIL import Image as PILImage
 
-from ..base.files import UserError, digest_of, project_root, write_atomically, write_json
+from ..base.files import UserError, file_digest, project_root, write_atomically, write_json
 from .parameters import Parameter, resolve
 from ..data.sources import Images, load
 from ..papers.base import Claim, Paper, find_paper
@@ -74,6 +74,8 @@ def plain(value):
         return [plain(v) for v in value]
     if hasattr(value, "tolist"):
         return plain(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)  # JSON has no infinity
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
@@ -141,7 +143,7 @@ class Study:
             raise UserError(f"{name} is not a figure of {self.paper.name}; its page declares {', '.join(self.paper.figures)}")
         return self.paper.figures[name]
 
-    def save_figure(self, fig: plt.Figure, name: str, svg: bool = False, mark: str | None = None) -> Path:
+    def save_figure(self, fig: plt.Figure, name: str, svg: bool = False, mark: str | None = None) -> None:
         "Write a figure as PNG (and SVG, for plots) with provenance and mark, note it in the results, show it, close it."
         title = self.known_figure(name)
         mark = scale_mark(self.paper, vars(self.parameters)) if mark is None else mark
@@ -156,9 +158,9 @@ class Study:
         fig.savefig(small, format="png", dpi=72, bbox_inches="tight")
         plt.close(fig)
         display(Image(small.getvalue()))
-        return self.note_figure(self.folder / f"{name}.png", title, mark)
+        self.note_figure(self.folder / f"{name}.png", title, mark)
 
-    def save_animation(self, frames: list, name: str, milliseconds: int = 100) -> Path:
+    def save_animation(self, frames: list, name: str, milliseconds: int = 100) -> None:
         "Write frames, (H, W) or (H, W, 3) uint8 arrays, as a GIF that repeats for ever, with provenance in its comment."
         title, mark = self.known_figure(name), scale_mark(self.paper, vars(self.parameters))
         pictures, content = [PILImage.fromarray(np.asarray(f)) for f in frames], BytesIO()
@@ -166,12 +168,11 @@ class Study:
         pictures[0].save(content, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, comment=comment)
         path = write_atomically(self.folder / f"{name}.gif", content.getvalue())
         display(Image(content.getvalue(), format="gif"))
-        return self.note_figure(path, title, mark)
+        self.note_figure(path, title, mark)
 
-    def note_figure(self, path: Path, title: str, mark: str) -> Path:
+    def note_figure(self, path: Path, title: str, mark: str) -> None:
         "Remember a figure for the results."
-        self.figures[path.stem] = {"file": path.name, "title": title, "mark": mark, "sha256": digest_of(path.read_bytes())}
-        return path
+        self.figures[path.stem] = {"file": path.name, "title": title, "mark": mark, "sha256": file_digest(path)}
 
     def record(self, name: str, value) -> None:
         "A number, or a table of numbers, for the results."

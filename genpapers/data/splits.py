@@ -15,8 +15,9 @@ TRAINING = {"mnist": 50_000, "kmnist": 50_000, "fashion_mnist": 50_000, "cifar10
 
 
 def training_size(name: str, n: int) -> int:
-    "How many of `n` pictures train: as published where the set is known (SVHN and others: nine in ten)."
-    return TRAINING.get(name, n * 9 // 10)
+    "How many of `n` pictures train: as published where the set is known and whole, else nine in ten (as for SVHN)."
+    known = TRAINING.get(name, n)
+    return known if known < n else n * 9 // 10
 
 
 def train_valid(n: int, ntrain: int) -> tuple[np.ndarray, np.ndarray]:

@@ -27,8 +27,8 @@ METHODS = {
 LABELS = {
     "ae": "AE",
     "baseline": "AE + GAN",
-    "acai": "ACAI (as published with AMR)",
-    "acai_faithful": "ACAI (with its regulariser)",
+    "acai": "ACAI (published)",
+    "acai_faithful": "ACAI (regularised)",
     "mixup": "AMR mixup",
     "mixup2": "AMR mixup per channel",
     "fm": "AMR Bernoulli",

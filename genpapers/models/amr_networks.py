@@ -72,7 +72,7 @@ class Discriminator(Trunk):
 
     def __init__(self, n_channels=1, code_channels=2, size=32, nfeatures=16, n_attributes=0, spectral=True):
         super().__init__(n_channels, code_channels, size, nfeatures, SpectralConv if spectral else Conv, Leaky)
-        self.head = nn.Linear(self.last.in_channels, n_attributes) if n_attributes else None
+        self.head = nn.Linear(self.last.in_channels * SIDE**2, n_attributes) if n_attributes else None
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.features(x)).mean((1, 2, 3))
@@ -80,7 +80,7 @@ class Discriminator(Trunk):
     def with_attributes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         "Logits (B,) of being real and (B, Y) of the attributes, in one pass."
         features = self.features(x)
-        return self.last(features).mean((1, 2, 3)), self.head(features.mean((2, 3)))
+        return self.last(features).mean((1, 2, 3)), self.head(features.flatten(1))
 
 # %% ../../nbs/models/amr_networks.ipynb #1299438b
 class Decoder(nn.Module):

@@ -106,7 +106,7 @@ def digests(config: dict, data_dir=None) -> dict[str, str]:
 def spec_of(name: str, config: dict, epochs: int, p, seed: int, niterations: int | None) -> RunSpec:
     "The run of a configuration and a seed; the probe is evaluated ten times."
     steps = iterations(config, epochs, niterations)
-    config = config | {"seed": seed, "niterations": steps, "evaluate_every": max(steps // 10, min(steps, 20)), "log_every": max(1, min(100, steps // 20))}
+    config = config | {"seed": seed, "niterations": steps, "evaluate_every": max(steps // 10, min(steps, 50)), "log_every": max(1, min(100, steps // 20))}
     return RunSpec("amr", f"{name}-s{seed}", ENTRY, config, seed, digests(config, p.data_dir))
 
 

@@ -6,7 +6,7 @@
 __all__ = ['COLOUR', 'SETTINGS', 'Part', 'Parts', 'load_split', 'labelled_parts', 'folder_parts', 'sprites_rows', 'Unpacking',
            'recipe_of', 'build', 'parts_of', 'Evaluation']
 
-# %% ../../nbs/models/amr_training.ipynb #49e9c864
+# %% ../../nbs/models/amr_training.ipynb #3c32be97
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..data.batches import Batches
+from ..data.colour import load_colour
 from ..data.dsprites import TOTAL, load_dsprites, unpack
 from ..data.folder import load_folder
 from ..data.sources import load
@@ -51,9 +52,7 @@ def load_split(name: str, split: str, data_dir=None):
     "Images of a labelled set, greys or colours."
     if name not in COLOUR:
         return load(name, split, data_dir)
-    from genpapers.data import colour
-
-    return colour.load(name, split, data_dir)
+    return load_colour(name, split, data_dir)
 
 # %% ../../nbs/models/amr_training.ipynb #0af5393e
 def labelled_parts(name: str, size: int, count: int | None, seed: int, data_dir=None, published_subset=False) -> Parts:

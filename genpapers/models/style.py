@@ -216,10 +216,9 @@ def build(config: dict, context: Context) -> Training:
     "The training of one model; metrics are means over an epoch, the test set is evaluated after each."
     train, test = (load(config["dataset"], s, context.data_dir) for s in ("train", "test"))
     tensors = (train.images.to(context.device), train.labels.to(context.device))
-    seed = SEEDS["adversarial" if config["adversarial"] else "simple"]
-    batches = Batches(tensors, config["batch_size"], seed)
+    batches = Batches(tensors, config["batch_size"], context.seed)
     n = batches.per_epoch
     rules = {k: config[k] for k in ("feat_size", "adversarial", "stepsize", "give_label")}
-    game = StyleGame(**rules, epochs=-(-config["niterations"] // n), per_epoch=n, seed=seed, device=context.device)
+    game = StyleGame(**rules, epochs=-(-config["niterations"] // n), per_epoch=n, seed=context.seed, device=context.device)
     score = lambda: evaluate(game.net, test.images, test.labels)
     return Training(game, batches, config["niterations"], n, "interval", evaluate=score, evaluate_every=n)

@@ -42,8 +42,8 @@ CLAIMS = (
     ),
 )
 
-# %% ../../nbs/papers/amr.ipynb #6c453f0a
-SMALL = {"dataset": "mnist5k", "nfeatures": 8, "batch_size": 32, "lr": 2e-3, "update_g_every": 1, "initialisation": "clean", "cls": 1.0}
+# %% ../../nbs/papers/amr.ipynb #f17947d3
+SMALL = {"dataset": "mnist5k", "nfeatures": 8, "batch_size": 32, "lr": 4e-3, "update_g_every": 1, "initialisation": "clean", "cls": 10.0}
 
 PAPER = Paper(
     name="amr",
@@ -54,8 +54,8 @@ PAPER = Paper(
         | {"methods": ["baseline", "k3"], "seeds": 1, "niterations": 8, "nfeatures": 4}
         | {"sprites": 200, "sprites_methods": ["fm2"], "sprites_niterations": 3, "sprites_votes": 2},
         "quick": SMALL
-        | {"methods": ["baseline", "acai", "mixup", "fm", "k3"], "seeds": 2, "niterations": 300}
-        | {"sprites": 20_000, "sprites_methods": ["baseline", "fm2"], "sprites_niterations": 300, "sprites_votes": 20},
+        | {"methods": ["baseline", "acai", "mixup", "fm", "k3"], "seeds": 2, "niterations": 250}
+        | {"sprites": 20_000, "sprites_methods": ["baseline", "fm2"], "sprites_niterations": 250, "sprites_votes": 20},
         "paper": {"seeds": 3, "cls": 0.0, "sprites": 0, "sprites_methods": ["baseline", "fm2"], "sprites_niterations": 1000}
         | {"sprites_votes": 160},
     },

@@ -52,14 +52,15 @@ PAPER = Paper(
     title="MNIST style auto-encoder",
     reference="An adversarial auto-encoder after Makhzani et al., Adversarial Autoencoders (2016), sections 2.3 and 5",
     scales={
-        "smoke": dict(dataset="mnist5k", epochs=None, niterations=30, feat_size=4, batch_size=64, stepsize=4e-4),
-        "quick": dict(dataset="mnist5k", epochs=18, niterations=None, feat_size=4, batch_size=64, stepsize=1e-3),
-        "paper": dict(dataset="mnist", epochs=15, niterations=None, feat_size=4, batch_size=64, stepsize=4e-4),
+        "smoke": dict(dataset="mnist5k", epochs=1, epochs_simple=1, niterations=30, feat_size=4, batch_size=64, stepsize=4e-4),
+        "quick": dict(dataset="mnist5k", epochs=30, epochs_simple=15, feat_size=4, batch_size=64, stepsize=1e-3),
+        "paper": dict(dataset="mnist", epochs=15, epochs_simple=10, feat_size=4, batch_size=64, stepsize=4e-4),
     },
     limits={
         "dataset": Choice("mnist5k", "mnist", "fashion_mnist", "kmnist"),
         "models": Choice("simple", "adversarial"),
         "epochs": Range(1, 10_000),
+        "epochs_simple": Range(1, 10_000),
         "feat_size": Range(1, 64),
         "batch_size": Range(2, 4096),
         "stepsize": Range(1e-7, 1.0),

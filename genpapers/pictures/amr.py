@@ -5,11 +5,9 @@
 # %% auto #0
 __all__ = ['GREY', 'PANEL', 'mosaic', 'draw_mosaic', 'with_ends', 'interpolation_figure', 'triangle_figure', 'panel_figure',
            'class_mix_figure', 'principal_plane', 'consistency_figure', 'tsne_figure', 'curves_figure', 'bars_figure',
-           'save_gif']
+           'walk_frames']
 
-# %% ../../nbs/pictures/amr.ipynb #0e2fe136
-from pathlib import Path
-
+# %% ../../nbs/pictures/amr.ipynb #8faf751b
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
@@ -171,15 +169,8 @@ def bars_figure(values: dict[str, tuple[float, ...]], title: str, unit: str = ""
     axis.set_xlim(left=max(0.0, low - 0.1 * abs(low)))
     return fig
 
-# %% ../../nbs/pictures/amr.ipynb #b500d3ba
-def save_gif(pictures: np.ndarray, path: str | Path, milliseconds: int = 80, zoom: int = 4) -> Path:
-    "Frames (N, c, H, W) in [0, 1], or N mosaics (N, height, width, 3), as an endless GIF; needs no program but Pillow."
-    from PIL import Image
-
-    if pictures.shape[1] in (1, 3):
-        pictures = pictures.transpose(0, 2, 3, 1).repeat(3 // pictures.shape[1], 3)
-    images = [Image.fromarray((255 * p + 0.5).astype(np.uint8)) for p in pictures]
-    images = [i.resize((zoom * i.width, zoom * i.height), Image.Resampling.BICUBIC) for i in images]
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    images[0].save(path, save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
-    return Path(path)
+# %% ../../nbs/pictures/amr.ipynb #791aa363
+def walk_frames(walks: np.ndarray, zoom: int = 2) -> list[np.ndarray]:
+    "Walks (M, T, N, c, H, W) in [0, 1], a row each, as T frames (height, width, 3) uint8."
+    sheets = [mosaic(walks[:, t]) for t in range(walks.shape[1])]
+    return [(255 * sheet + 0.5).astype(np.uint8).repeat(zoom, 0).repeat(zoom, 1) for sheet in sheets]

@@ -1,0 +1,58 @@
+# `make reproduce` and `make test` do everything from a fresh checkout, each alone. They need Python 3.11 to 3.13 and a package registry.
+PYTHON ?= python3
+BIN := .venv/bin
+WORKERS ?= 2
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help install .venv reproduce test lab readme clean
+
+# What decides whether an installation is still right: the requirements, not the dates of the files.
+DIGEST = import hashlib, pathlib; \
+  lines = [x for x in open("settings.ini", encoding="utf-8") if x.split("=")[0].strip() in \
+    ("requirements", "dev_requirements", "console_scripts", "lib_name", "version")]; \
+  parts = ["".join(lines), *(open(f, encoding="utf-8").read() for f in ("setup.py", "constraints.txt")), str(pathlib.Path.cwd())]; \
+  print(hashlib.sha256("\0".join(parts).encode()).hexdigest())
+CHECK = import sys; v = sys.version_info[:2]; \
+  (3, 11) <= v <= (3, 13) or sys.exit("genpapers needs Python 3.11 to 3.13, and $(PYTHON) is %d.%d; name another one: make PYTHON=python3.12" % v)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1@\2/p' Makefile | awk -F@ '{ printf "%-16s %s\n", $$1, $$2 }'
+
+install: .venv ## make .venv with everything in it (the other targets do this themselves)
+
+.venv:
+	@command -v '$(PYTHON)' >/dev/null || { echo 'There is no $(PYTHON) here; name a Python 3.11 to 3.13: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@digest=$$('$(PYTHON)' -c '$(DIGEST)') || exit 1; \
+	if [ -f .venv/installed ] && [ "$$(cat .venv/installed)" = "$$digest" ]; then exit 0; fi; \
+	set -e; \
+	rm -f .venv/installed; \
+	if ! $(BIN)/pip --version >/dev/null 2>&1; then \
+	  '$(PYTHON)' -c '$(CHECK)'; \
+	  echo 'Making .venv ...'; \
+	  '$(PYTHON)' -m venv --clear .venv; \
+	fi; \
+	echo 'Installing (some 6 GB with PyTorch, a few minutes) ...'; \
+	export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1; \
+	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools wheel; \
+	$(BIN)/python -m pip install --quiet -c constraints.txt --use-pep517 --no-build-isolation -e '.[dev]'; \
+	if [ "$$(git rev-parse --show-toplevel 2>/dev/null)" = "$$(pwd -P)" ]; then \
+	  PATH="$$PWD/$(BIN):$$PATH" $(BIN)/nbdev_install_hooks || echo 'The git hooks of nbdev could not be installed; everything else works.' >&2; \
+	fi; \
+	echo "$$digest" >.venv/installed
+
+reproduce: install ## run every paper notebook at scale quick: figures/, and a table of figures, claims and times
+	@$(BIN)/genpapers reproduce
+
+test: install ## check the style, run every notebook and every test, measure the coverage
+	@$(BIN)/ruff check genpapers tests scripts
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-config=.coveragerc --cov-report=term:skip-covered
+
+lab: install ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir=. nbs
+
+readme: install ## make README.md from nbs/index.ipynb
+	@$(BIN)/python scripts/readme.py
+
+clean: ## remove .venv and caches; runs/, figures/ and data/ stay
+	rm -rf .venv .pytest_cache .ruff_cache .coverage .coverage.* htmlcov *.egg-info
+	find genpapers tests scripts nbs \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

@@ -1,0 +1,180 @@
+"""The command line and headless execution: speed, exit statuses, killed kernels, nothing done twice."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from genpapers.base.files import read_json
+from genpapers.companion import reproduce as module
+from genpapers.companion.cli import main
+from genpapers.companion.reproduce import prepare, run_job, run_jobs
+from genpapers.papers.base import Paper, Range, available_papers
+
+ROOT = Path(__file__).parents[1]
+DECLARED = """scale: str = "quick"  # the preset
+epochs: int = None  # passes
+force: bool = False  # train again
+"""
+GOOD = """import json, pathlib
+folder = pathlib.Path("figures/toy")
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "dot.png").write_bytes(b"dot")
+results = {"paper": "toy", "scale": scale, "epochs": epochs, "figures": {"dot": {"file": "dot.png", "title": "a dot"}}}
+results["claims"] = [{"name": "C1", "statement": "Dots are round.", "published": "yes", "ours": 0.98765, "verdict": "holds"}]
+_ = (folder / "results.json").write_text(json.dumps(results))
+with open("executions.txt", "a") as f:
+    f.write("x")
+"""
+TOY = Paper("toy", "A toy", "", {"smoke": {"epochs": 1}, "quick": {"epochs": 5}, "paper": {"epochs": 99}}, {"epochs": Range(1, 100)}, (), {}, {})
+
+
+def write_notebook(root: Path, *cells: str) -> None:
+    "The toy paper's notebook: its parameters, then these cells."
+    empty = {"cell_type": "code", "outputs": [], "execution_count": None}
+    sources = [DECLARED, *cells]
+    tags = [["parameters"]] + [[] for _ in cells]
+    code = [empty | {"id": f"cell{i}", "source": s, "metadata": {"tags": t}} for i, (s, t) in enumerate(zip(sources, tags))]
+    kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
+    (root / "nbs").mkdir(exist_ok=True)
+    (root / "nbs/toy.ipynb").write_text(json.dumps({"cells": code, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    "A project whose one paper is the toy, with the command that is called in it."
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("IN_TEST", raising=False)
+    monkeypatch.setattr(module, "available_papers", lambda: [TOY])
+    write_notebook(tmp_path, GOOD)
+    return tmp_path
+
+
+def call(*words: str):
+    return CliRunner().invoke(main, words)
+
+
+def executions(root: Path) -> int:
+    path = root / "executions.txt"
+    return len(path.read_text()) if path.exists() else 0
+
+
+@pytest.mark.parametrize("word", ["--help", "list"])
+def test_help_and_list_answer_at_once_and_without_torch(word):
+    code = f"""
+import resource, sys
+from genpapers.companion.cli import main
+main([{word!r}], standalone_mode=False)
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_utime + used.ru_stime, any(m in sys.modules for m in ("torch", "papermill", "matplotlib")))
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    seconds, heavy = run.stdout.splitlines()[-1].split()
+    assert float(seconds) < 1 and heavy == "False"
+    assert word != "list" or all(p.name in run.stdout for p in available_papers())
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["run", "cycle_gan"], "there is no paper named 'cycle_gan'"),
+        (["params", "cycle_gan"], "there is no paper named 'cycle_gan'"),
+        (["run", "toy", "-p", "epochz", "3"], "epochz is not a parameter of toy; the parameters are scale, epochs, force; did you mean epochs?"),
+        (["run", "toy", "-p", "epochs", "-1"], "epochs is -1; allowed: int, 1 to 100"),
+        (["run", "toy", "-p", "epochs", "many"], "epochs is 'many'; allowed: int, 1 to 100"),
+        (["run", "toy", "--scale", "huge"], "scale is 'huge'; allowed: str, smoke, quick, paper"),
+        (["reproduce", "--scale", "huge"], "scale is 'huge'; allowed: str, smoke, quick, paper"),
+        (["reproduce", "toy", "cycle_gan"], "there is no paper named 'cycle_gan'"),
+        (["data", "verify", "cifar"], "there is no data set named 'cifar'"),
+        (["bench", "cycle_gan"], "there is no paper named 'cycle_gan'"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_before_any_kernel_starts(project, monkeypatch, words, said):
+    monkeypatch.setattr(module, "execute", lambda job: pytest.fail("a kernel was started"))
+    result = call(*words)
+    assert result.exit_code == 1 and result.stdout == ""
+    assert said in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    assert not (project / "runs").exists()
+
+
+def test_run_gives_typed_parameters_and_shows_what_came_out(project):
+    result = call("run", "toy", "--scale", "smoke", "-p", "epochs", "1e1")
+    assert result.exit_code == 0, result.output
+    assert read_json(project / "figures/toy/results.json")["epochs"] == 10
+    assert all(w in result.stdout for w in ("dot.png", "Dots are round.", "0.9877", "holds", "done"))
+    assert sorted(p.name for p in (project / "runs/notebooks").glob("toy*")) == ["toy-smoke.ipynb", "toy-smoke.json", "toy-smoke.lock"]
+
+
+def test_nothing_is_done_twice_and_everything_that_counts_counts(project, monkeypatch):
+    def state(**given):
+        return run_job(prepare(TOY, {"scale": "smoke"} | given)).state
+
+    assert [state(), state(), executions(project)] == ["done", "unchanged", 1]
+    assert "unchanged" in call("reproduce", "--scale", "smoke").stdout and executions(project) == 1
+    assert state(epochs=2) == "done" and state(epochs=2) == "unchanged"
+    assert state(epochs=2, force=True) == "done"
+    (project / "figures/toy/dot.png").unlink()
+    assert state(epochs=2) == "done" and state(epochs=2) == "unchanged"
+    write_notebook(project, GOOD, "1 + 1")
+    assert state(epochs=2) == "done"
+    monkeypatch.setattr(module, "package_digest", lambda: "other code")
+    assert state(epochs=2) == "done" and state(epochs=2) == "unchanged"
+    (project / "data/MNIST/raw").mkdir(parents=True)
+    (project / "data/MNIST/raw/new").write_bytes(b"0")
+    assert state(epochs=2) == "done"
+    (project / "runs/notebooks/toy-smoke.json").write_text("{")
+    assert state(epochs=2) == "done" and state(epochs=2) == "unchanged"
+
+
+@pytest.mark.parametrize("end, why", [("os.kill(os.getpid(), signal.SIGKILL)", "the kernel died"), ("raise ValueError('no dots')", "ValueError: no dots")])
+def test_a_failure_names_the_cell_and_leaves_the_last_good_notebook(project, end, why):
+    assert call("run", "toy", "--scale", "smoke").exit_code == 0
+    good = (project / "runs/notebooks/toy-smoke.ipynb").read_bytes()
+    write_notebook(project, "seen = 'before'\nprint(seen)", f"import os, signal  # the end\n{end}", "print('after')")
+    result = call("run", "toy", "--scale", "smoke")
+    assert result.exit_code == 1
+    assert f"toy failed in cell 4 (`import os, signal  # the end`): {why}" in result.stderr and "Traceback" not in result.stderr
+    assert (project / "runs/notebooks/toy-smoke.ipynb").read_bytes() == good
+    partial = (project / "runs/notebooks/toy-smoke.partial.ipynb").read_text()
+    assert "before\\n" in partial and "after\\n" not in partial
+    assert "Traceback" in (project / "runs/notebooks/toy-smoke.error.txt").read_text()
+    assert "toy-smoke failed" in call("status").stdout
+    write_notebook(project, GOOD)
+    assert call("run", "toy", "--scale", "smoke").exit_code == 0
+    assert not list((project / "runs/notebooks").glob("*.partial.ipynb")) + list((project / "runs/notebooks").glob("*.error.txt"))
+
+
+def test_a_notebook_without_results_has_failed(project):
+    write_notebook(project, "1 + 1")
+    result = call("run", "toy")
+    assert result.exit_code == 1 and "the notebook has not written" in result.stderr
+    assert not (project / "runs/notebooks/toy-quick.ipynb").exists()
+
+
+def test_several_notebooks_share_the_cores(project, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    write_notebook(project, GOOD, 'import os; (folder / "threads.txt").write_text(os.environ["OMP_NUM_THREADS"])', "assert scale == 'smoke'")
+    outcomes = run_jobs([prepare(TOY, {"scale": s}) for s in ("smoke", "paper")], workers=2)
+    assert [o.state for o in outcomes] == ["done", "failed"] and "AssertionError" in outcomes[1].message
+    assert int((project / "figures/toy/threads.txt").read_text()) == max(1, len(os.sched_getaffinity(0)) // 2)
+
+
+def test_params_show_types_defaults_limits_and_help(project):
+    shown = call("params", "toy").stdout
+    assert all(w in shown for w in ("epochs", "int", "99", "1 to 100", "passes", "smoke, quick, paper"))
+
+
+def test_claims_are_read_from_the_results(project, monkeypatch):
+    from genpapers.companion import cli
+
+    monkeypatch.setattr(cli, "available_papers", lambda: [TOY])
+    assert "toy has no results yet" in call("claims").stdout
+    assert call("run", "toy", "--scale", "smoke").exit_code == 0
+    assert "Dots are round." in call("claims").stdout
+    records = json.loads(call("claims", "--json").stdout)
+    assert [(r["paper"], r["name"], r["verdict"]) for r in records] == [("toy", "C1", "holds")]

@@ -1,0 +1,157 @@
+"""The house is in order: the package is what the notebooks export, imports run one way, nothing is said twice."""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+from places import BIN, LIBRARY, NOTEBOOKS, PAPER_NOTEBOOKS, ROOT, cells, environment, relative, source
+
+PACKAGE = ROOT / "genpapers"
+MODULES = {
+    ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p
+    for p in sorted(PACKAGE.rglob("*.py"))
+    if p.name != "_modidx.py"
+}
+FLOORS = {"base": 0, "nets": 1, "train": 1, "metrics": 1, "data": 1, "models": 2, "papers": 3, "pictures": 3, "bench": 3, "companion": 4}
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {p.relative_to(folder).as_posix(): p.read_text(encoding="utf-8") for p in sorted(folder.rglob("*.py"))}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    "The notebooks and settings without the modules."
+    folder = tmp_path_factory.mktemp("house")
+    for name in ("settings.ini", "setup.py"):
+        shutil.copy(ROOT / name, folder)
+    for notebook in NOTEBOOKS:
+        destination = folder / notebook.relative_to(ROOT)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(notebook, destination)
+    for init in PACKAGE.rglob("__init__.py"):  # written by hand where there is more than the version in them; nbdev leaves them
+        destination = folder / init.relative_to(ROOT)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(init, destination)
+    return folder
+
+
+def tool(name: str, folder: Path, *arguments: str) -> None:
+    command = [sys.executable, str(BIN / name), *arguments]
+    home = folder.parent / "home"
+    home.mkdir(exist_ok=True)
+    env = environment(measured=False, HOME=str(home), PYTHONPATH="")
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_package_is_what_the_notebooks_export(copy):
+    tool("nbdev_export", copy)
+    exported, package = files(copy / "genpapers"), files(PACKAGE)
+    assert sorted(exported) == sorted(package), "a module without a notebook, or a notebook that was not exported"
+    differing = [name for name in package if package[name] != exported[name]]
+    assert not differing, f"{', '.join(differing)} differ from what nbdev_export makes"
+
+
+def parameter_cells(notebook: Path) -> list[str]:
+    return [source(c) for c in cells(notebook) if "parameters" in c["metadata"].get("tags", [])]
+
+
+def test_parameters_survive_cleaning(copy):
+    tool("nbdev_clean", copy)
+    for notebook in PAPER_NOTEBOOKS:
+        here, cleaned = parameter_cells(notebook), parameter_cells(copy / notebook.relative_to(ROOT))
+        assert len(here) == 1, f"{relative(notebook)} has {len(here)} cells tagged parameters"
+        assert cleaned == here, f"nbdev_clean changes the parameters cell of {relative(notebook)}"
+
+
+def named_lambda(node: ast.AST) -> bool:
+    return isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Lambda)
+
+
+@pytest.mark.parametrize("notebook", PAPER_NOTEBOOKS, ids=relative)
+def test_paper_notebook_defines_nothing(notebook):
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    for cell in cells(notebook):
+        if cell["cell_type"] == "code":
+            lines = ("" if line.startswith(("%", "!")) else line for line in source(cell).splitlines())
+            found = [ast.unparse(n) for n in ast.walk(ast.parse("\n".join(lines))) if isinstance(n, definitions) or named_lambda(n)]
+            assert not found, f"{relative(notebook)} defines {found[0]}"
+
+
+def imports(module: str) -> set[str]:
+    "The package's modules that a module names in its imports, those inside functions included."
+    path, named = MODULES[module], set()
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            named |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            base = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
+            base = ".".join(filter(None, [base, node.module or ""]))
+            named |= {base} | {f"{base}.{a.name}" for a in node.names}
+    return (named & set(MODULES)) - {module}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.count(".") == 2])
+def test_imports_run_one_way(module):
+    for other in imports(module):
+        if other.count(".") == 2:
+            assert FLOORS[room(other)] <= FLOORS[room(module)], f"{module} imports {other}, which lies above it"
+            if room(module) == room(other) == "models":
+                mine, theirs = (m.split(".")[2].partition("_")[0] for m in (module, other))
+                assert mine == theirs, f"{module} imports {other}, a model of another paper"
+
+
+def test_every_room_is_known():
+    assert {room(m) for m in MODULES if m.count(".") >= 1} == set(FLOORS)
+
+
+LIGHT = [m for m in MODULES if m.startswith("genpapers.papers")] + ["genpapers.companion.cli"]
+
+
+def test_pages_and_command_line_are_light():
+    program = f"import sys, importlib; [importlib.import_module(m) for m in {LIGHT}]; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert not {"torch", "torchvision", "lightning"} & set(done.stdout.split())
+
+
+def test_readme_is_the_landing_page(tmp_path):
+    command = [sys.executable, ROOT / "scripts" / "readme.py", tmp_path / "README.md"]
+    subprocess.run(command, cwd=ROOT, env=environment(measured=False), check=True, timeout=120)
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert text == (ROOT / "README.md").read_text(encoding="utf-8"), "run: make readme"
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        assert re.match(r"[a-z]+:|#", target) or (ROOT / target).exists(), f"README.md leads to {target}, which is not there"
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_requirements_are_pinned():
+    config = ConfigParser(delimiters=["="], interpolation=None)
+    config.read(ROOT / "settings.ini", encoding="utf-8")
+    wanted = " ".join(config["DEFAULT"][k] for k in ("requirements", "dev_requirements")).split()
+    names = {normal(re.split(r"[<>=!~\[;]", r)[0]) for r in wanted}
+    lines = [x for x in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if x and not x.startswith("#")]
+    pins = {normal(x.split("==")[0]) for x in lines if "==" in x}
+    assert not names - pins, f"constraints.txt has no pin for {', '.join(sorted(names - pins))}"
+
+
+def test_cell_names_are_unique():
+    for notebook in LIBRARY:
+        ids = [c.get("id") for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"]]
+        assert None not in ids and len(ids) == len(set(ids)), f"{relative(notebook)} has cells without an id, or two with the same"
