@@ -219,6 +219,8 @@ def run_job(job: Job) -> Outcome:
 def limit_threads(count: int) -> None:
     "The number of threads of the kernels that this process will start."
     os.environ["OMP_NUM_THREADS"] = str(count)
+    for name, value in (("OMP_WAIT_POLICY", "PASSIVE"), ("GOMP_SPINCOUNT", "0")):  # waiting threads must not burn a core that another process needs
+        os.environ.setdefault(name, value)
 
 
 def outcome_of(job: Job, future: Future) -> Outcome:
