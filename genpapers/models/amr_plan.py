@@ -116,6 +116,7 @@ def sprites_plan(p) -> list[RunSpec]:
     for method in as_list(p.sprites_methods):
         e = EXPERIMENTS["dsprites/vae_beta100" if method == "vae" else f"dsprites/{method}_lamb1"]
         config = overridden(published_config(e), p) | {"count": p.sprites, "batch_size": p.batch_size or 64}
+        config |= {"lr": p.sprites_lr} if getattr(p, "sprites_lr", None) else {}
         specs.append(spec_of(f"dsprites-{method}", config, e.epochs, p, p.seed, p.sprites_niterations))
     return specs
 

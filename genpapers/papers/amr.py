@@ -55,7 +55,7 @@ PAPER = Paper(
         | {"sprites": 200, "sprites_methods": ["fm2"], "sprites_niterations": 3, "sprites_votes": 2},
         "quick": SMALL
         | {"methods": ["baseline", "acai", "mixup", "fm", "k3"], "seeds": 2, "niterations": 250}
-        | {"sprites": 20_000, "sprites_methods": ["baseline", "fm2"], "sprites_niterations": 250, "sprites_votes": 20},
+        | {"sprites": 20_000, "sprites_methods": ["baseline", "fm2"], "sprites_niterations": 250, "sprites_lr": 2e-3, "sprites_votes": 20},
         "paper": {"seeds": 3, "cls": 0.0, "sprites": 0, "sprites_methods": ["baseline", "fm2"], "sprites_niterations": 1000}
         | {"sprites_votes": 160},
     },
@@ -83,6 +83,7 @@ PAPER = Paper(
         "sprites": Range(0, 737_280),
         "sprites_methods": Choice(*METHODS),
         "sprites_votes": Range(1, 10_000),
+        "sprites_lr": Range(1e-7, 1.0),
     },
     claims=CLAIMS,
     figures={
