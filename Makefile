@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
+JOBS ?= 2
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help install .venv reproduce test lab readme clean
@@ -41,7 +42,7 @@ install: .venv ## make .venv with everything in it (the other targets do this th
 	echo "$$digest" >.venv/installed
 
 reproduce: install ## run every paper notebook at scale quick: figures/, and a table of figures, claims and times
-	@$(BIN)/genpapers reproduce
+	@$(BIN)/genpapers reproduce --jobs $(JOBS)
 
 test: install ## check the style, run every notebook and every test, measure the coverage
 	@$(BIN)/ruff check genpapers tests scripts
