@@ -53,7 +53,7 @@ PAPER = Paper(
             chain_steps=8, score_images=60, fid_images=0, judge_steps=60,
         ),
         "quick": dict(
-            _SMALL, nz0=16, nz1=48, channels=8, width=128, hidden=128, stepsize=2e-3, batch_size=64, niterations=800,
+            _SMALL, nz0=16, nz1=48, channels=8, width=128, hidden=128, stepsize=1e-3, batch_size=64, niterations=800,
             chain_steps=100, score_images=500, fid_images=0, judge_steps=400,
         ),
         "paper": dict(
@@ -94,6 +94,6 @@ PAPER = Paper(
         "tsne_z0": "t-SNE of z0: prior, posterior, limiting",
         "tsne_z1": "t-SNE of z1: prior, posterior, limiting",
     },
-    minutes={"smoke": 0.6, "quick": 6, "paper": 60_000},
+    minutes={"smoke": 0.6, "quick": 8, "paper": 60_000},
     published=PUBLISHED,
 )
