@@ -5,7 +5,7 @@ WORKERS ?= 2
 JOBS ?= 2
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install .venv reproduce test lab readme clean
+.PHONY: help install .venv reproduce test lab readme outputs clean
 
 # What decides whether an installation is still right: the requirements, not the dates of the files.
 DIGEST = import hashlib, pathlib; \
@@ -53,6 +53,9 @@ lab: install ## open the notebooks in JupyterLab
 
 readme: install ## make README.md from nbs/index.ipynb
 	@$(BIN)/python scripts/readme.py
+
+outputs: install ## keep the outputs of the last make reproduce in the paper notebooks
+	@$(BIN)/python scripts/outputs.py
 
 clean: ## remove .venv and caches; runs/, figures/ and data/ stay
 	rm -rf .venv .pytest_cache .ruff_cache .coverage .coverage.* htmlcov *.egg-info

@@ -1,0 +1,42 @@
+"""Keep the outputs of the last `make reproduce` in the paper notebooks, so that a reader who only browses sees every figure."""
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from genpapers.base.files import write_atomically
+from genpapers.papers.base import available_papers
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def kept(outputs: list[dict]) -> list[dict]:
+    "Outputs without counts and bookkeeping; a widget is nothing without its kernel."
+    rest = [o for o in outputs if WIDGET not in o.get("data", {})]
+    return [{k: ({} if k == "metadata" else None if k == "execution_count" else v) for k, v in o.items()} for o in rest]
+
+
+def with_outputs(notebook: dict, executed: dict) -> dict:
+    "The notebook with the outputs of the executed cells that have its cells' ids and sources."
+    found = {c["id"]: c for c in executed["cells"] if c["cell_type"] == "code"}
+    for cell in notebook["cells"]:
+        other = found.get(cell["id"])
+        if cell["cell_type"] == "code" and other and "".join(other["source"]) == "".join(cell["source"]):
+            cell["outputs"] = kept(other["outputs"])
+    return notebook
+
+
+def main() -> None:
+    for paper in available_papers():
+        path, executed = ROOT / paper.notebook, ROOT / "runs" / "notebooks" / f"{paper.name}-quick.ipynb"
+        if executed.exists():
+            notebook = with_outputs(json.loads(path.read_text(encoding="utf-8")), json.loads(executed.read_text(encoding="utf-8")))
+            write_atomically(path, json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+            print(f"{paper.notebook}: {path.stat().st_size // 1000} kB")
+
+
+if __name__ == "__main__":
+    main()
