@@ -6,10 +6,10 @@
 __all__ = ['PRECISIONS', 'resolve_device', 'make_fabric', 'bfloat16_is_native', 'autocast', 'seconds_per_step',
            'faster_precision']
 
-# %% ../../nbs/train/devices.ipynb #720cd77a
+# %% ../../nbs/train/devices.ipynb #ee26f8f2
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from functools import cache
 from statistics import median
 
 import torch
@@ -36,6 +36,7 @@ def resolve_device(
     return device
 
 
+@cache
 def make_fabric(device: torch.device, precision: str) -> Fabric:
     "Fabric on one device; on GPUs convolutions are told to be deterministic."
     torch.backends.cudnn.deterministic = True
@@ -53,7 +54,7 @@ def bfloat16_is_native(device: torch.device) -> bool:
 
 def autocast(precision: str, device: torch.device):
     "The context in which a step runs."
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    return make_fabric(device, precision).autocast()
 
 
 def seconds_per_step(step: Callable[[], object], device: torch.device, steps: int = 2) -> float:

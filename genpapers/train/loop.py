@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..base.files import UserError, write_atomically
 from .checkpoint import CheckpointError, load_state, restore, save_state, state_of
-from .devices import autocast
+from .devices import make_fabric
 from .progress import Progress
 
 # %% ../../nbs/train/loop.ipynb #40e39e7d
@@ -131,11 +131,11 @@ class StopSignals:
             raise SystemExit(128 + signal.SIGTERM)
         raise KeyboardInterrupt
 
-# %% ../../nbs/train/loop.ipynb #09c6bd89
+# %% ../../nbs/train/loop.ipynb #22f48996
 class Loop:
     "One training on its way; `folder` receives `metrics.csv` and `checkpoint.safetensors`."
 
-    def __init__(self, training: Training, folder: Path, context: AbstractContextManager, checkpoint_seconds: float, label: str):
+    def __init__(self, training: Training, folder: Path, context: Callable[[], AbstractContextManager], checkpoint_seconds: float, label: str):
         self.training, self.folder, self.context, self.label = training, folder, context, label
         self.checkpoint_seconds = checkpoint_seconds
         self.averages = Averages(training.average)
@@ -165,7 +165,7 @@ class Loop:
 
     def step(self) -> None:
         "One step of the model."
-        with self.context:
+        with self.context():
             terms = self.training.model.step(self.training.batches(self.t))
         self.averages.update(terms, self.t)
         self.t += 1
@@ -229,5 +229,5 @@ def fit(
 ) -> float:  # seconds of training, those before an interruption included
     "Train to the end. An interrupted training continues bit for bit; a loss that is not finite is a `TrainingError`."
     Path(folder).mkdir(parents=True, exist_ok=True)
-    context = autocast(precision, torch.device(device))
+    context = make_fabric(torch.device(device), precision).autocast
     return Loop(training, Path(folder), context, checkpoint_seconds, label).run()
