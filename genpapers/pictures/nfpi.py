@@ -8,10 +8,13 @@ __all__ = ['class_colours', 'plane', 'scatter_classes', 'scatter_panels', 'scatt
            'curves', 'confusion_matrices', 'bars', 'explorer_figure', 'explorer']
 
 # %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-imports
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
@@ -28,8 +31,7 @@ def plane(title=None, size=5.0):
     fig = Figure(figsize=(size, size), layout="constrained")
     ax = fig.add_subplot()
     ax.set_aspect("equal"), ax.axis("off")
-    if title:
-        ax.set_title(title, fontsize=10)
+    ax.set_title(title or "", fontsize=10)
     return fig, ax
 
 
@@ -117,7 +119,6 @@ def name_axes(ax, classes):
 
 def kl_heat(before, after, classes):
     "Pairwise KL tables (K, K) before and after, side by side, logarithmic colours."
-    from matplotlib.colors import LogNorm
     fig = Figure(figsize=(9, 4.2), layout="constrained")
     for ax, kl, title in zip(fig.subplots(1, 2), (before, after), ("before", "after the fixed point iteration")):
         kl = kl.clone().fill_diagonal_(torch.nan).cpu().numpy()
@@ -232,8 +233,6 @@ def explorer_figure(statistics, settings, classes):
 
 def explorer(statistics, classes, settings):
     "An ipywidgets box over `explorer_figure`. statistics: Gaussians (K, 2); settings: where it starts."
-    from dataclasses import replace
-
     import ipywidgets as widgets
     from IPython.display import display
     log_lambda = widgets.FloatSlider(value=np.log10(settings.lambda_fpi), min=0, max=5, step=0.1, description="log10 λ")
