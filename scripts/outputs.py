@@ -14,8 +14,8 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def kept(outputs: list[dict]) -> list[dict]:
-    "Outputs without counts and bookkeeping; a widget is nothing without its kernel."
-    rest = [o for o in outputs if WIDGET not in o.get("data", {})]
+    "Outputs without counts, bookkeeping and warnings (they name folders); a widget is nothing without its kernel."
+    rest = [o for o in outputs if WIDGET not in o.get("data", {}) and o.get("name") != "stderr"]
     return [{k: ({} if k == "metadata" else None if k == "execution_count" else v) for k, v in o.items()} for o in rest]
 
 
