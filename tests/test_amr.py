@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from states import leaves
 
 from genpapers.models.amr_experiments import EXPERIMENTS, METHODS
 from genpapers.models.amr_plan import plan, published_config
@@ -36,14 +37,6 @@ def trained(config: dict, folder, *ends: int) -> dict:
         training = build(config | {"niterations": end}, context)
         fit(training, folder, "float32", CPU, 1e9, "test")
     return state_of(training.model)
-
-
-def leaves(state, path=""):
-    if isinstance(state, dict | list | tuple):
-        for key, value in state.items() if isinstance(state, dict) else enumerate(state):
-            yield from leaves(value, f"{path}/{key}")
-    else:
-        yield path, state
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from states import leaves
 
 from genpapers.models.nfpi import build_classifier, build_flow, plan
 from genpapers.models.nfpi_configs import CONFIGS, find_config
@@ -23,14 +24,6 @@ def parameters(**changes):
             "batch_size": 40, "niterations": 7, "init_batch_size": 40, "strategies": "resampled", "temperatures": "1.0",
             "classifier_steps": 7, "classifier_per_class": 6, "classifier_batch_size": 20, "lambda_fpi": 1e3, "seed": 3, "data_dir": None}
     return SimpleNamespace(**(PAPER.scales["smoke"] | tiny | changes))
-
-
-def leaves(state, path=""):
-    if isinstance(state, dict | list | tuple):
-        for key, value in state.items() if isinstance(state, dict) else enumerate(state):
-            yield from leaves(value, f"{path}/{key}")
-    else:
-        yield path, state
 
 
 def assert_same(a, b):
