@@ -113,7 +113,7 @@ def make_model(config, x):
     model = HVAE(config["nz0"], config["nz1"], e.encoder, e.image, width, hidden, config["channels"], e.activation)
     model = model.to(x.device, memory_format=torch.channels_last)
     if config["code_init"] == "informative":
-        informative(model, model.image.prepare(x))
+        informative(model, model.image.prepare(x), balanced=config["method"] == "elbo")
     return model
 
 
