@@ -7,6 +7,7 @@ __all__ = ['CONNECTION', 'described', 'spec_from', 'run_from', 'watch_input', 'p
            'failure', 'fit_on_devices']
 
 # %% ../../nbs/train/launch.ipynb #rk000020
+import logging
 import os
 import shutil
 import signal
@@ -93,6 +94,7 @@ def main(folder: str) -> None:
     "One rank, from the job in the run's folder; rank 0 starts the others."
     folder, rank = Path(folder), int(os.environ.get("LOCAL_RANK", 0))
     watch_input(rank)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if rank:
         os.environ["TQDM_DISABLE"] = "1"
     job = read_json(folder / "ranks.json")

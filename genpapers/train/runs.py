@@ -8,7 +8,6 @@ __all__ = ['FILES', 'WORTH_MEASURING', 'IRRELEVANT_FOR_SPEED', 'RunSpec', 'Setti
            'resolve_precision']
 
 # %% ../../nbs/train/runs.ipynb #b706a663
-import importlib
 import json
 import os
 import platform
@@ -24,7 +23,7 @@ import pandas as pd
 import torch
 from filelock import FileLock
 
-from ..base.code import code_digest
+from ..base.code import code_digest, entry_of
 from ..base.files import digest_of, file_digest, project_root, read_json, write_atomically, write_json
 from .checkpoint import CheckpointError, load_state, restore
 from .devices import check_devices, faster_precision, resolve_device
@@ -92,9 +91,9 @@ def run_key(spec: RunSpec, device: torch.device, precision: str, needs: dict[str
 
 def build(spec: RunSpec, context: Context) -> Training:
     "The training that a specification describes, its weights drawn from the specification's seed."
-    module, _, function = spec.entry.partition(":")
+    entry = entry_of(spec.entry)
     torch.manual_seed(spec.seed)
-    return getattr(importlib.import_module(module), function)(dict(spec.config), context)
+    return entry(dict(spec.config), context)
 
 # %% ../../nbs/train/runs.ipynb #35962079
 FILES = ("config.json", "metrics.csv", "checkpoint.safetensors")
