@@ -123,7 +123,8 @@ def check_data(states: dict[str, str]) -> Finding:
     here = ", ".join(name for name, state in states.items() if state != "absent")
     if not absent:
         return Finding("ok", "data", here)
-    return Finding("note", "data", f"{here}; absent, for scale paper: {', '.join(absent)}", "genpapers data fetch gets the three of MNIST's kind; or point GENPAPERS_DATA at them")
+    remedy = "genpapers data fetch gets the three of MNIST's kind; or point GENPAPERS_DATA at them"
+    return Finding("note", "data", f"{here}; absent, for scale paper: {', '.join(absent)}", remedy)
 
 
 def check_fid(folders: list[Path] | None = None) -> Finding:
