@@ -54,7 +54,7 @@ def parameter_row(parameter: Parameter, paper: Paper) -> dict:
     "A parameter's line: type, default at each scale, what is allowed, help."
     limit = (COMMON_LIMITS | paper.limits).get(parameter.name, "")
     preset = [paper.scales[s].get(parameter.name) for s in SCALES]
-    defaults = [parameter.default if v is None or parameter.default is not None else v for v in preset]
+    defaults = [parameter.default if v is None or parameter.default is not None else v for v in preset] if parameter.name != "scale" else SCALES
     words = ["" if v is None else str(v) for v in defaults]
     return {"parameter": parameter.name, "type": parameter.type} | dict(zip(SCALES, words)) | {"allowed": limit, "help": parameter.help}
 

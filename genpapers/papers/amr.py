@@ -24,6 +24,7 @@ CLAIMS = (
         "mean test accuracy over seeds of the probe trained alongside, selected on validation; the best AMR row by"
         " validation: holds if not below the baseline's, fails if below by more than one standard error of the"
         " difference, undecided between and with one seed",
+        figure="probes",
     ),
     Claim(
         "C2",
@@ -31,6 +32,7 @@ CLAIMS = (
         "tables 1 to 3",
         "as for C1",
         "the same comparison of the best AMR row with the best ACAI row",
+        figure="probes",
     ),
     Claim(
         "C3",

@@ -54,6 +54,7 @@ class Claim:
     published: str  # the published value or finding, in words
     rule: str  # what decides, in words
     decidable: tuple[str, ...] = ("quick", "paper")  # the scales at which it can be decided
+    figure: str = ""  # the figure that shows it; empty where the notebook shows a table
 
 
 @dataclass(frozen=True)
