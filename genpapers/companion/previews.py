@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'STEP', 'SMALLEST', 'INK', 'LINE', 'MARGIN', 'CAPTION', 'in_colours', 'fitted', 'preview', 'opened',
-           'contact_sheet']
+           'file_preview', 'contact_sheet']
 
 # %% ../../nbs/companion/previews.ipynb #pv000003
 from io import BytesIO
@@ -60,15 +60,20 @@ def opened(path: Path) -> Image.Image:
     return picture.convert("RGBA")
 
 
+def file_preview(path: Path, budget: int) -> bytes:
+    "A small PNG of a picture file."
+    return fitted(opened(path), budget)
+
+
 def contact_sheet(
     files: dict[str, Path],  # caption -> picture
     columns: int = 5,
-    size: tuple[int, int] = (168, 118),  # the most that a picture takes
+    size: tuple[int, int] = (140, 98),  # the most that a picture takes
 ) -> Image.Image:
     "Pictures in rows, captions below."
     width, height = size[0] + 2 * MARGIN, size[1] + 2 * MARGIN + CAPTION
     rows = -(-len(files) // columns)
-    sheet, font = Image.new("RGB", (columns * width, max(1, rows) * height), "white"), ImageFont.load_default(11)
+    sheet, font = Image.new("RGB", (columns * width, max(1, rows) * height), "white"), ImageFont.load_default(10)
     pen = ImageDraw.Draw(sheet)
     for i, (caption, path) in enumerate(files.items()):
         picture, x, y = opened(path), i % columns * width, i // columns * height

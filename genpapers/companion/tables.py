@@ -42,7 +42,8 @@ def short(value, longest: int = 60) -> str:
     "A value in a table's cell: numbers with four digits, the rest cut."
     if isinstance(value, float):
         return f"{value:.4g}"
-    parts = [f"{k} {short(v)}" for k, v in value.items()] if isinstance(value, dict) else map(short, value) if isinstance(value, list) else [str(value)]
+    inner = lambda v: short(v, longest)
+    parts = [f"{k} {inner(v)}" for k, v in value.items()] if isinstance(value, dict) else map(inner, value) if isinstance(value, list) else [str(value)]
     text = ", ".join(parts)
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
