@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
+from ..base.code import entry_of
 from .reproduce import prepare
 from ..data.batches import generator_for
 from ..data.polymnist import binarise
@@ -157,19 +158,18 @@ class Method:
 
     paper: str
     run: str  # its name in the plan
-    plan: str  # module with the function `plan`
     narrowed: dict  # parameters under which the plan holds this training, and what it needs, alone
     view: type[Compared]
 
 
 METHODS = (
-    Method("mnist_style", "adversarial", "style", {"models": ["adversarial"]}, Style),
-    Method("symvae", "mnist-ladder-sym", "symvae", {"experiments": ["mnist-ladder"], "methods": ["sym"]}, SymmetricVAE),
-    Method("polymnist", "generator", "polymnist", {"stages": "generator"}, PairGenerator),
-    Method("nfpi", "mean", "nfpi", {"configs": "mnist5k/mean", "classifier_flow": "mean", "strategies": ""}, ClassFlow),
-    Method("amr", "mnist-k3_lamb10-s0", "amr_plan", {"methods": ["k3"], "seeds": 1, "cls": 0.0, "sprites": 0}, Mixing),
+    Method("mnist_style", "adversarial", {"models": ["adversarial"]}, Style),
+    Method("symvae", "mnist-ladder-sym", {"experiments": ["mnist-ladder"], "methods": ["sym"]}, SymmetricVAE),
+    Method("polymnist", "generator", {"stages": "generator"}, PairGenerator),
+    Method("nfpi", "mean", {"configs": "mnist5k/mean", "classifier_flow": "mean", "strategies": ""}, ClassFlow),
+    Method("amr", "mnist-k3_lamb10-s0", {"methods": ["k3"], "seeds": 1, "cls": 0.0, "sprites": 0}, Mixing),
 )
-SHARED = ("scale", "device", "precision", "data_dir")
+SHARED = ("scale", "seed", "device", "devices", "precision", "data_dir")
 
 
 def specs_of(
@@ -177,11 +177,9 @@ def specs_of(
     p: SimpleNamespace,  # the comparison's parameters
 ) -> list[RunSpec]:
     "The specifications that the paper's notebook would walk for this training at the scale of `p`."
-    from importlib import import_module
-
-    parameters = prepare(find_paper(method.paper), {"scale": p.scale}).parameters
-    asked = parameters | {k: getattr(p, k) for k in SHARED} | method.narrowed
-    return import_module(f"genpapers.models.{method.plan}").plan(SimpleNamespace(**asked))
+    page = find_paper(method.paper)
+    parameters = prepare(page, {k: v for k in SHARED if (v := getattr(p, k)) is not None}).parameters
+    return entry_of(page.plan)(SimpleNamespace(**parameters | method.narrowed))
 
 # %% ../../nbs/companion/comparison.ipynb #cm000015
 MEASURES = {

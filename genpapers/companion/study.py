@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'ROOM', 'LARGEST_SHOWN', 'SMALLEST_SHOWN', 'PLACES', 'reductions', 'scale_mark', 'write_mark',
-           'picture_metadata', 'verdict', 'plain', 'Study']
+           'picture_metadata', 'verdict', 'plain', 'settings_of', 'Study']
 
 # %% ../../nbs/companion/study.ipynb #2ebb6011
 import json
@@ -35,7 +35,7 @@ from ..train.runs import Run, RunSpec, Settings, ensure_all, processor_name
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "scikit-learn")
 ROOM = 165_000  # bytes of all pictures that a notebook shows, so that with them as text it stays below 300 kB
 LARGEST_SHOWN, SMALLEST_SHOWN = 50_000, 4_000  # of an animation shown as such (of a larger one the last frame is), and what others keep for themselves
-PLACES = ("device", "precision", "data_dir", "runs_dir", "figures_dir", "force", "seed", "scale")
+PLACES = ("device", "devices", "precision", "data_dir", "runs_dir", "figures_dir", "force", "seed", "scale")
 
 
 def reductions(paper: Paper, parameters: dict) -> list[str]:
@@ -91,6 +91,11 @@ def plain(value):
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 # %% ../../nbs/companion/study.ipynb #2ace69f1
+def settings_of(p, root: Path) -> Settings:
+    "Where and how the parameters ask for runs; `root` is the project."
+    return Settings(p.runs_dir or root / "runs", p.data_dir or None, p.device, p.precision, p.force, devices=p.devices)
+
+
 class Study:
     "One execution of a paper notebook; the first line after the parameters."
 
@@ -105,7 +110,7 @@ class Study:
         self.parameters = p = resolve(self.paper, values, declared)
         self.device = resolve_device(p.device)
         scratch = Path(tempfile.mkdtemp(prefix="genpapers-")) if os.environ.get("IN_TEST") else project_root()
-        self.settings = Settings(p.runs_dir or scratch / "runs", p.data_dir or None, p.device, p.precision, p.force)
+        self.settings = settings_of(p, scratch)
         self.folder = Path(p.figures_dir or scratch / "figures") / paper
         self.data, self.runs, self.numbers, self.claims, self.figures = {}, {}, {}, {}, {}
         self.room = ROOM

@@ -71,6 +71,7 @@ class Paper:
     figures: dict[str, str]  # name -> one line
     minutes: dict[str, float]  # rough time per scale on two processor cores
     published: dict = field(default_factory=dict)  # published numbers, as published
+    plan: str = ""  # "module:function": from resolved parameters to the list of its trainings
     reads: tuple[str, ...] = ()  # what else its notebook is made from: globs, below the root or below {figures}
 
     @property
