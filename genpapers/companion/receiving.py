@@ -182,4 +182,5 @@ def sentence(folder: Path, record: dict, new: bool) -> str:
     reasons = differences(record, folder.parents[1])
     if reasons:
         return f"{done}. A notebook here will not use it: {'; '.join(reasons)}."
-    return f"{done}. The notebook {record['paper']} uses it with device {record['device']}, devices {record['devices']}, precision {record['precision']} and the same parameters and data."
+    setting = ", ".join(f"{k} {record[k]}" for k in ("device", "devices", "precision"))
+    return f"{done}. The notebook {record['paper']} uses it with {setting} and the same parameters and data."
