@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'SYMVAE', 'POLYMNIST', 'NFPI', 'AMR', 'COMMANDS', 'FLAGS', 'Command', 'spelt', 'words', 'papermill_call',
-           'genpapers_call', 'at_smoke']
+           'genpapers_call', 'at_smoke', 'page_row']
 
 # %% ../../nbs/companion/commands.ipynb #co000003
 import shlex
@@ -52,6 +52,14 @@ def at_smoke(command: Command) -> dict:
     published = find_paper(command.paper).scales["paper"]
     kept = {k: v for k, v in command.parameters.items() if k != "scale" and (k not in published or published[k] != v)}
     return {"scale": SCALES[0]} | kept | command.small
+
+
+def page_row(command: Command) -> dict:
+    "A command's line on the page."
+    here = [f"`{papermill_call(command)}`"] if command.parameters else []
+    here += [f"({command.instead})" if here else command.instead] if command.instead else []
+    figures, tests = ", ".join(f"`{name}`" for name in command.shows), "run" if command.tried else "checked" if command.parameters else ""
+    return {"published command": f"`{command.published}`", "what it does": command.does, "here": " ".join(here), "figures": figures, "tests": tests}
 
 # %% ../../nbs/companion/commands.ipynb #co000007
 STYLE = (
