@@ -117,9 +117,9 @@ class Study:
 
     def parameters_table(self) -> str:
         "The resolved parameters beside what the paper used."
-        published = self.paper.scales["paper"]
+        published = {k: v for k, v in self.paper.scales["paper"].items() if v is not None}
         return markdown_table(
-            [{"parameter": f"`{k}`", "value": v, "paper": "" if published.get(k) is None else published[k]} for k, v in vars(self.parameters).items() if v is not None]
+            [{"parameter": f"`{k}`", "value": v, "paper": published.get(k, "")} for k, v in vars(self.parameters).items() if v is not None]
         )
 
     def load(self, name: str, split: str = "train") -> Images:

@@ -54,8 +54,8 @@ PAPER = Paper(
         | {"methods": ["baseline", "k3"], "seeds": 1, "niterations": 8, "nfeatures": 4}
         | {"sprites": 200, "sprites_methods": ["fm2"], "sprites_niterations": 3, "sprites_votes": 2},
         "quick": SMALL
-        | {"methods": ["baseline", "acai", "mixup", "fm", "k3"], "seeds": 2, "niterations": 250}
-        | {"sprites": 20_000, "sprites_methods": ["baseline", "fm2"], "sprites_niterations": 250, "sprites_lr": 2e-3, "sprites_votes": 20},
+        | {"methods": ["baseline", "acai", "mixup", "fm", "k3"], "seeds": 2, "niterations": 200}
+        | {"sprites": 20_000, "sprites_methods": ["baseline", "fm2"], "sprites_niterations": 200, "sprites_lr": 2e-3, "sprites_votes": 20},
         "paper": {"niterations": None, "dataset": None, "nfeatures": 16, "batch_size": 64, "lr": 1e-4, "update_g_every": 5}
         | {"initialisation": "published", "sprites_votes": 160, "sprites_methods": ["baseline", "fm2"], "seeds": 3},
     },
