@@ -39,10 +39,10 @@ PLACES = ("device", "devices", "precision", "data_dir", "runs_dir", "figures_dir
 
 
 def reductions(paper: Paper, parameters: dict) -> list[str]:
-    "How the parameters fall short of, or differ from, the paper's own, one phrase each."
+    "How the parameters fall short of, or differ from, the paper's own, one phrase each (None: the paper has several values)."
     published = paper.scales.get("paper", {})
     return [
-        f"{k} {parameters[k]} (paper: {v})"
+        f"{k} {parameters[k]}" + ("" if v is None else f" (paper: {v})")
         for k, v in published.items()
         if k in parameters and k not in PLACES and parameters[k] != v and not isinstance(v, (list, tuple, dict))
     ]
@@ -118,7 +118,7 @@ class Study:
 
     def parameters_table(self) -> str:
         "The resolved parameters beside what the paper used."
-        published = self.paper.scales.get("paper", {})
+        published = {k: v for k, v in self.paper.scales.get("paper", {}).items() if v is not None}
         rows = [{"parameter": f"`{k}`", "value": v, "paper": published.get(k, "")} for k, v in vars(self.parameters).items() if v is not None]
         return markdown_table(rows if published else [{k: r[k] for k in ("parameter", "value")} for r in rows])
 
