@@ -84,7 +84,7 @@ PAPER = Paper(
         "batch_size": Range(2, 65536),
         "batch_size_generator": Range(2, 65536),
         "rounds": Range(1, 10_000),
-        "chain": Range(1, 100_000),
+        "chain": Range(2, 65_000),
         "pool": Range(0, 10**7),
         "sweeps": Range(1, 100_000),
         "ntest": Range(0, 10**6),

@@ -57,7 +57,7 @@ PAPER = Paper(
         ),
         "quick": dict(
             _SMALL, nz0=16, nz1=48, channels=8, width=128, hidden=128, stepsize=1e-3, batch_size=64, niterations=800,
-            chain_steps=100, score_images=500, fid_images=0, judge_steps=400,
+            chain_steps=100, score_images=400, fid_images=0, judge_steps=400,
         ),
         "paper": dict(
             _BOTH, digits="mnist", garments="fashion_mnist", code_init="published",
