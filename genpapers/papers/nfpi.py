@@ -12,8 +12,8 @@ from .base import Choice, Claim, Paper, Range
 # %% ../../nbs/papers/nfpi.ipynb #nfpi-pa-scales
 COMMON = dict(
     conv_type="matrixexp", flow_type="matrixexp", use_attention=False, level_method="all_levels", level_idx=1, optimizer="adamax", lr=0.01,
-    fpi_mode="reference", fpi_epochs="0", classifier_flow="mean", mixing=1.0, weights_from=None, flow_from=None, held_out=0.0, items_per_class_val=None, epochs=None,
-    lambda_fpi=None,
+    fpi_mode="reference", fpi_epochs="0", classifier_flow="mean", mixing=1.0, weights_from=None, flow_from=None, held_out=0.0,
+    items_per_class_val=None, epochs=None, lambda_fpi=None,
 )
 
 SMOKE = dict(
@@ -86,6 +86,7 @@ FIGURES = {
 
 PAPER = Paper(
     "nfpi", "Learning conditionally untangled latent spaces using Fixed Point Iteration", "BMVC 2024", SCALES, LIMITS, CLAIMS, FIGURES,
+    plan="genpapers.models.nfpi:plan",
     minutes={"smoke": 0.5, "quick": 5.5, "paper": 200000.0},
     published={"cifar10_accuracy_pretrained_attention": 0.9460, "cifar100_accuracy_pretrained_attention": 0.7379},
 )
