@@ -181,8 +181,7 @@ def test_claims_are_read_from_the_results(project):
     said = call("claims").stdout
     assert "0.9877" in said and "longer" in said and "no result of symvae says anything about C2, C3" in said and "symvae has no results" not in said
     records = json.loads(call("claims", "--json").stdout)
-<<<<<<< HEAD
-    assert [(r["paper"], r["name"], r["verdict"]) for r in records] == [("toy", "C1", "holds")]
+    assert [(r["paper"], r["name"], r["setting"], r["verdict"]) for r in records] == [("symvae", "C1", s, "holds") for s in ("quick", "longer (quick)")]
 
 
 def test_a_folder_that_cannot_be_is_a_sentence(project):
@@ -199,6 +198,3 @@ def test_doctor_fails_on_problems_only(monkeypatch, state, status):
     monkeypatch.setattr(doctor, "examine", lambda *_: [doctor.Finding("ok", "python", "3.12"), doctor.Finding(state, "disk", "1 GB free", "make room")])
     result = call("doctor")
     assert result.exit_code == status and result.stdout.splitlines()[1] == f"{state:8} disk      1 GB free: make room"
-=======
-    assert [(r["paper"], r["name"], r["setting"], r["verdict"]) for r in records] == [("symvae", "C1", s, "holds") for s in ("quick", "longer (quick)")]
->>>>>>> main
