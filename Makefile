@@ -51,7 +51,7 @@ test: install ## check the style, run every notebook and every test, measure the
 lab: install ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=. nbs
 
-readme: install ## make README.md from nbs/index.ipynb
+readme: install ## make README.md from nbs/index.ipynb, and the outputs of the pages that train nothing
 	@$(BIN)/python scripts/readme.py
 
 outputs: install ## keep the outputs of the last make reproduce in the paper notebooks

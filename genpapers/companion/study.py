@@ -35,10 +35,10 @@ PLACES = ("device", "devices", "precision", "data_dir", "runs_dir", "figures_dir
 
 
 def reductions(paper: Paper, parameters: dict) -> list[str]:
-    "How the parameters fall short of, or differ from, the paper's own, one phrase each."
+    "How the parameters fall short of, or differ from, the paper's own, one phrase each (None: the paper has several values)."
     published = paper.scales["paper"]
     return [
-        f"{k} {parameters[k]} (paper: {v})"
+        f"{k} {parameters[k]}" + ("" if v is None else f" (paper: {v})")
         for k, v in published.items()
         if k in parameters and k not in PLACES and parameters[k] != v and not isinstance(v, (list, tuple, dict))
     ]
@@ -122,7 +122,7 @@ class Study:
 
     def parameters_table(self) -> str:
         "The resolved parameters beside what the paper used."
-        published = self.paper.scales["paper"]
+        published = {k: v for k, v in self.paper.scales["paper"].items() if v is not None}
         return markdown_table(
             [{"parameter": f"`{k}`", "value": v, "paper": published.get(k, "")} for k, v in vars(self.parameters).items() if v is not None]
         )

@@ -35,7 +35,9 @@ def duration(minutes: float) -> str:
     "A rough time in words."
     if minutes < 1:
         return f"{max(1, round(60 * minutes))} s"
-    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+    if minutes < 120:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.0f} h" if minutes < 2880 else f"{minutes / 1440:.0f} days"
 
 
 def short(value, longest: int = 60) -> str:
