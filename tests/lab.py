@@ -6,13 +6,13 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from places import BIN, ROOT, environment
-from playwright.sync_api import Error, Page, expect
+from playwright.sync_api import Browser, Error, Locator, Page, expect
 
 TOKEN = "of-a-test"
 OPTIONS = [
@@ -79,40 +79,52 @@ def jupyterlab(
 
 @dataclass
 class Notebook:
-    "A notebook in a page of JupyterLab."
+    "A notebook in a page of JupyterLab; what the page asks for elsewhere, and its errors, are `problems`."
 
     page: Page
+    problems: list[str]
 
     def run_all(self, seconds: float) -> list[dict]:
         "Run all cells and wait for the last; the cells with their outputs."
         self.page.evaluate(RUN_ALL)
         self.page.wait_for_function("window.finished || window.ended", timeout=1000 * seconds)
-        assert not self.page.evaluate("window.ended"), f"the kernel died: {self.page.evaluate('window.ended')}"
+        assert not self.page.evaluate("window.ended"), f"the kernel died: it is {self.page.evaluate('window.ended')}"
         return self.page.evaluate("panel.model.toJSON().cells")
 
-    def show(self, cell_id: str):
+    def show(self, cell_id: str) -> Locator:
         "Bring a cell into view; where to find its parts."
         self.page.evaluate(SHOW_CELL, cell_id)
         return self.page.locator(f"[data-shown='{cell_id}']")
 
-    def close(self) -> None:
-        "End the kernel."
-        with contextlib.suppress(Error):
-            self.page.evaluate("panel.sessionContext.shutdown()")
-        self.page.close()
 
-
-def open_notebook(browser, url: str, path: str, problems: list[str]) -> Notebook:
-    "Open a notebook; what the page asks for elsewhere, and its errors, go to `problems`."
-    page = browser.new_page(viewport={"width": 1400, "height": 1000})
-    page.on("request", lambda r: None if r.url.startswith((url, url.replace("http", "ws", 1), "data:", "blob:")) else problems.append(f"asks for {r.url}"))
+@contextlib.contextmanager
+def open_notebook(browser: Browser, url: str, path: str) -> Iterator[Notebook]:
+    "A notebook open in a page; its kernel ends with the block."
+    page, problems = browser.new_page(viewport={"width": 1400, "height": 1000}), []
+    own = (url, url.replace("http", "ws", 1), "data:", "blob:")
+    page.on("request", lambda r: None if r.url.startswith(own) else problems.append(f"asks for {r.url}"))
     page.on("pageerror", lambda e: problems.append(f"page error: {e}"))
-    page.goto(f"{url}/lab/tree/{path}?token={TOKEN}&reset", wait_until="domcontentloaded")
-    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
-    return Notebook(page)
+    try:
+        page.goto(f"{url}/lab/tree/{path}?token={TOKEN}&reset", wait_until="domcontentloaded", timeout=120_000)
+        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=120_000)
+        yield Notebook(page, problems)
+    finally:
+        with contextlib.suppress(Error):
+            page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        page.close()
 
 
-def picture(cell) -> str:
+def until(holds: Callable[[], bool], seconds: float) -> bool:
+    "Whether it comes to hold in that time."
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def picture(cell: Locator) -> str:
     "A digest of the bytes of a cell's last image."
     expect(cell.locator("img").last).to_be_visible(timeout=15_000)
     return sha256(bytes(cell.locator("img").last.evaluate(BYTES))).hexdigest()
@@ -128,13 +140,20 @@ def problems_of(cells: list[dict]) -> list[str]:
     return found
 
 
-def changed_copy(notebook: Path, destination: Path, old: str, new: str) -> Path:
-    "A copy without outputs in which one line of the parameters cell is another."
+def write_notebook(path: Path, sources: list[str]) -> None:
+    "A notebook of code cells."
+    cells = [{"cell_type": "code", "id": f"cell{i}", "metadata": {}, "execution_count": None, "outputs": [], "source": s} for i, s in enumerate(sources)]
+    kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
+    path.write_text(json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}), encoding="utf-8")
+
+
+def fresh_copy(notebook: Path, destination: Path, changes: dict[str, str]) -> None:
+    "A copy without outputs, with changes to its cell of parameters if it has one."
     content = json.loads(notebook.read_text(encoding="utf-8"))
     for cell in (c for c in content["cells"] if c["cell_type"] == "code"):
         cell["outputs"], cell["execution_count"] = [], None
         if "parameters" in cell["metadata"].get("tags", []):
-            assert "".join(cell["source"]).count(old) == 1
-            cell["source"] = "".join(cell["source"]).replace(old, new)
+            for old, new in changes.items():
+                assert "".join(cell["source"]).count(old) == 1
+                cell["source"] = "".join(cell["source"]).replace(old, new)
     destination.write_text(json.dumps(content), encoding="utf-8")
-    return destination

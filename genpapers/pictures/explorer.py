@@ -22,7 +22,7 @@ def figure_png(fig: Figure, dpi: int = 80) -> bytes:
     return content.getvalue()
 
 
-def still(picture: bytes, colours: int = 16, scale: float = 0.6) -> bytes:
+def still(picture: bytes, colours: int = 32, scale: float = 0.6) -> bytes:
     "A smaller PNG of the same picture, for readers without a kernel."
     image, content = Image.open(io.BytesIO(picture)).convert("RGB"), io.BytesIO()
     image = image.resize([round(scale * n) for n in image.size], Image.Resampling.LANCZOS)
@@ -52,4 +52,6 @@ class Explorer(ipywidgets.HBox):
         self.picture.value = self.draw(**{name: control.value for name, control in self.controls.items()})
 
     def _repr_mimebundle_(self, **kwargs) -> dict:
-        return super()._repr_mimebundle_(**kwargs) | {"image/png": base64.b64encode(still(self.picture.value)).decode()}
+        words = "An explorer; its controls move in JupyterLab."
+        picture = base64.b64encode(still(self.picture.value)).decode()
+        return super()._repr_mimebundle_(**kwargs) | {"text/plain": words, "image/png": picture}
