@@ -1,4 +1,4 @@
-"""Keep the outputs of the last `make reproduce` in the paper notebooks, and those of the first page, so that a reader who only browses sees every figure."""
+"""Keep the outputs of the last `make reproduce` in the notebooks that it ran, and those of the first page, so that a reader who only browses sees every figure."""
 
 import json
 import sys
@@ -11,9 +11,9 @@ import nbformat
 from nbclient import NotebookClient
 
 from genpapers.base.files import write_atomically
-from genpapers.papers.base import available_papers
+from genpapers.papers.base import available_papers, pages_beside
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
+WIDGET, LARGEST = "application/vnd.jupyter.widget-view+json", 300_000
 
 
 def kept(outputs: list[dict]) -> list[dict]:
@@ -38,11 +38,12 @@ def keep(path: Path, executed: dict) -> None:
     "Write a notebook with the outputs of its execution."
     notebook = with_outputs(json.loads(path.read_text(encoding="utf-8")), executed)
     write_atomically(path, json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
-    print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB")
+    size = path.stat().st_size
+    print(f"{path.relative_to(ROOT)}: {size / 1000:.0f} kB{'' if size <= LARGEST else f', which is above {LARGEST // 1000} kB'}")
 
 
 def main() -> None:
-    for paper in available_papers():
+    for paper in available_papers() + pages_beside():
         executed = ROOT / "runs" / "notebooks" / f"{paper.name}-quick.ipynb"
         if executed.exists():
             keep(ROOT / paper.notebook, json.loads(executed.read_text(encoding="utf-8")))
