@@ -136,7 +136,8 @@ def convergence(histories):
         left.plot(range(1, len(rows) + 1), steps, color=f"C{k}", label=name)
         right.plot([r["mean_kl"] for r in rows], color=f"C{k}")
         right.plot([r["min_kl"] for r in rows], color=f"C{k}", linestyle=":")
-    left.set(yscale="log", xlabel="iteration", ylabel="largest step of a class (L2)"), left.legend(fontsize=8)
+    left.set(yscale="log", xlabel="iteration", ylabel="largest step of a class (L2)")
+    left.legend(fontsize=8) if histories else None
     right.set(yscale="log", xlabel="iteration", ylabel="pairwise KL: mean, min (dotted)")
     return fig
 
@@ -175,17 +176,17 @@ def image_rows(rows, labels, size=0.3):
     return fig
 
 # %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-curves-md-code
-def curves(metrics, names, ylabel):
-    "Curves of some metrics of several runs. metrics: run name -> DataFrame with a row per step (index or column `step`)."
-    fig = Figure(figsize=(6, 3.2), layout="constrained")
-    ax = fig.add_subplot()
-    for k, (run, frame) in enumerate(metrics.items()):
-        x = frame["step"] if "step" in frame else frame.index.to_series()
-        for name, style in zip(names, ("-", "--", ":")):
-            if name in frame:
-                kept = frame[name].notna()
-                ax.plot(x[kept], frame[name][kept], style, color=f"C{k}", label=f"{run} {name}", marker="." if kept.sum() < 30 else None)
-    ax.set(xlabel="step", ylabel=ylabel), ax.legend(fontsize=7)
+def curves(metrics, panels):
+    "Metrics of several runs over the steps. metrics: run -> DataFrame, a row per step; panels: label of an axis -> names of metrics."
+    fig = Figure(figsize=(4.8 * len(panels), 3.4), layout="constrained")
+    for ax, (ylabel, names) in zip(fig.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+        for k, (run, frame) in enumerate(metrics.items()):
+            for name, style in zip(names, ("-", "x--")):
+                if name in frame:
+                    kept = frame[name].dropna()
+                    ax.plot(kept.index, kept, style, color=f"C{k}", label=f"{run} {name}")
+        ax.set(xlabel="step", ylabel=ylabel)
+        ax.legend(fontsize=7) if ax.lines else None
     return fig
 
 
