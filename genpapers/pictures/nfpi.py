@@ -5,11 +5,9 @@
 # %% auto #0
 __all__ = ['class_colours', 'plane', 'scatter_classes', 'scatter_panels', 'scatter_gaussians', 'draw_ellipses', 'set_limits',
            'iterates', 'film', 'filmstrip', 'name_axes', 'kl_heat', 'convergence', 'sweep_curve', 'tiles', 'image_rows',
-           'curves', 'confusion_matrices', 'bars', 'explorer_figure', 'explorer']
+           'curves', 'confusion_matrices', 'bars']
 
 # %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-imports
-from dataclasses import replace
-
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -18,7 +16,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
-from ..models.nfpi_fpi import fixed_point, iterate, pairwise_kl
+from ..models.nfpi_fpi import iterate
 
 # %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-plane
 def class_colours(n):
@@ -214,38 +212,3 @@ def bars(values, ylabel, baseline=None):
     if baseline is not None:
         ax.axhline(baseline, color="grey", linestyle=":")
     return fig
-
-# %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-widget
-def explorer_figure(statistics, settings, classes):
-    "Ellipses at the fixed point and the pairwise KL table."
-    solution = fixed_point(statistics, *statistics, settings)
-    fig = Figure(figsize=(9, 4.2), layout="constrained")
-    left, right = fig.subplots(1, 2)
-    left.set_aspect("equal"), left.axis("off")
-    draw_ellipses(left, solution.gaussians), set_limits(left, [solution.gaussians])
-    left.set_title(f"{len(solution.history)} iterations" + ("" if solution.converged else ", not converged"), fontsize=10)
-    kl = pairwise_kl(*solution.gaussians)
-    image = right.imshow(kl.numpy(), cmap="viridis")
-    right.set_title("pairwise KL divergence", fontsize=10)
-    name_axes(right, classes)
-    fig.colorbar(image, ax=right, shrink=0.8)
-    return fig
-
-
-def explorer(statistics, classes, settings):
-    "An ipywidgets box over `explorer_figure`. statistics: Gaussians (K, 2); settings: where it starts."
-    import ipywidgets as widgets
-    from IPython.display import display
-    log_lambda = widgets.FloatSlider(value=np.log10(settings.lambda_fpi), min=0, max=5, step=0.1, description="log10 λ")
-    means, variances = (widgets.Checkbox(value=True, description=name) for name in ("means", "variances"))
-    out = widgets.Output()
-
-    def redraw(*_):
-        chosen = replace(settings, lambda_fpi=10 ** log_lambda.value, train_mu=means.value, train_sigma=variances.value)
-        out.clear_output(wait=True)
-        with out:
-            display(explorer_figure(statistics, chosen, classes))
-    for control in (log_lambda, means, variances):
-        control.observe(redraw, "value")
-    redraw()
-    return widgets.VBox([widgets.HBox([log_lambda, means, variances]), out])
