@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+from genpapers.papers.base import available_papers
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not any(part[0] in "._" for part in p.relative_to(ROOT).parts))
@@ -27,7 +29,7 @@ def is_library(notebook: Path) -> bool:
 
 
 LIBRARY = [p for p in NOTEBOOKS if is_library(p)]
-PAPER_NOTEBOOKS = [p for p in NOTEBOOKS if p.parent == ROOT / "nbs" and p.name != "index.ipynb"]
+PAPER_NOTEBOOKS = [ROOT / paper.notebook for paper in available_papers()]
 
 
 def environment(measured: bool = True, **more: str) -> dict[str, str]:

@@ -38,6 +38,8 @@ class Toy:
         self.optimiser.step()
         self.schedule.step()
         self.steps += 1
+        if os.environ.get("TOY_KILL") == f"rank {os.environ.get('LOCAL_RANK')} step {self.steps}":
+            os.kill(os.getpid(), signal.SIGKILL)
         return {"loss": loss.detach()}
 
 
@@ -45,6 +47,15 @@ def build(config: dict, context) -> Training:
     x = torch.randn(50, 6, generator=generator_for("x"))
     batches = Batches((x, x.sum(1, keepdim=True)), 8, config["seed"])
     return Training(Toy(config["seed"]), batches, config["niterations"], log_every=7)
+
+
+def build_bad(config: dict, context) -> Training:
+    "Starts from the weights of the run that it needs; its loss is infinite at step 20."
+    training = build(config, context)
+    training.model.net.load_state_dict(context.needs["toy"].model.net.state_dict())
+    step = training.model.step
+    training.model.step = lambda batch: {"loss": step(batch)["loss"] * (torch.inf if training.model.steps == 20 else 1)}
+    return training
 
 
 def spec(niterations: int, seed: int = 0) -> RunSpec:
@@ -105,7 +116,12 @@ def pair(folder: Path) -> list[bool]:
     return [json.loads((folder / f"{n}.json").read_text()) for n in range(2)]
 
 
-ACTIONS = {"kill": kill_and_resume, "pair": pair, "long": lambda folder: train(folder, 10**8)}
+ACTIONS = {
+    "kill": kill_and_resume,
+    "pair": pair,
+    "long": lambda folder: train(folder, 10**8),
+    "two": lambda folder: ensure(spec(LONG), settings(folder, devices=2)),
+}
 
 if __name__ == "__main__":
     print(json.dumps(ACTIONS[sys.argv[1]](Path(sys.argv[2]))))

@@ -16,6 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from ..models.amr import AMR, as_pictures
 from ..models.amr_recipe import Recipe
+from ..train.devices import autocast
 
 CYCLE = 5  # iterations per update of the generator
 BATCH = 64
@@ -116,10 +117,10 @@ class PlainAMR:
         return {"recon": recon.detach(), "loss_d": loss_d.detach(), "probe_loss": loss_c.detach()}
 
 # %% ../../nbs/bench/amr.ipynb #2b29d005
-def cycle(model, batch: tuple[Tensor, Tensor], bfloat16: bool) -> None:
+def cycle(model, batch: tuple[Tensor, Tensor], precision: str) -> None:
     "Five iterations."
     for _ in range(CYCLE):
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        with autocast(precision, torch.device("cpu")):
             model.step(batch)
 
 
@@ -131,7 +132,7 @@ def arms(batch_size: int = BATCH, k: int = 3, nfeatures: int = 16) -> dict[str, 
     recipe = Recipe(k=k, nfeatures=nfeatures, update_g_every=CYCLE)
     plain, float32, bfloat16 = PlainAMR(AMR(recipe)), AMR(recipe), AMR(recipe)
     return {
-        "plain": lambda: cycle(plain, batch, False),
-        "float32": lambda: cycle(float32, batch, False),
-        "bfloat16": lambda: cycle(bfloat16, batch, True),
+        "plain": lambda: cycle(plain, batch, "float32"),
+        "float32": lambda: cycle(float32, batch, "float32"),
+        "bfloat16": lambda: cycle(bfloat16, batch, "bfloat16"),
     }

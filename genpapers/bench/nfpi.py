@@ -17,6 +17,7 @@ from ..models.nfpi_flow_coupling import ExpCoupling
 from ..models.nfpi_flow_layers import ExpConv
 from ..models.nfpi_flow_net import ConvNorm
 from ..models.nfpi_training import negative_log_likelihood
+from ..train.devices import autocast
 
 # %% ../../nbs/bench/nfpi.ipynb #nfpi-be-plain
 def series_expm(M):
@@ -94,7 +95,7 @@ def make_arm(config, batch_size, device, precision="float32", plain=False):
 
     def step():
         optimizer.zero_grad()
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        with autocast(precision, x.device):
             loss = negative_log_likelihood(flow(x), y, mu, torch.ones_like(mu), config.D).mean()
         loss.backward()
         optimizer.step()

@@ -12,6 +12,7 @@ from ..models.symvae import EXPERIMENTS, code_information
 from ..models.symvae_networks import HVAE
 from ..models.symvae_rules import Symmetric
 from ..nets.convs import FAST, PLAIN
+from ..train.devices import autocast
 
 # %% ../../nbs/bench/symvae.ipynb #svben03
 class PlainSymmetric(Symmetric):
@@ -47,7 +48,7 @@ def _stepper(kind, precision, batch_size, **size):
     model = learner(kind, **size)
 
     def step():
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        with autocast(precision, torch.device("cpu")):
             return model.step((images,))
 
     return step

@@ -73,6 +73,7 @@ COMMON_LIMITS = {
     "scale": Choice(*SCALES),
     "niterations": Range(1, 1e9),
     "seed": Range(0, 2**31 - 1),
+    "devices": Range(1, 1024),
     "precision": Choice("auto", "float32", "bfloat16"),
 }
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list}

@@ -8,7 +8,6 @@ __all__ = ['Job', 'find_pages', 'declaration_of', 'prepare', 'package_digest', '
            'limit_threads', 'outcome_of', 'run_jobs']
 
 # %% ../../nbs/companion/reproduce.ipynb #rp000003
-import ast
 import importlib.util
 import json
 import os
@@ -26,6 +25,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from ..base.code import folder_digest
 from ..base.files import UserError, digest_of, file_digest, project_root, read_json, write_atomically, write_json
 from .parameters import Parameter, check_names, parameters_cell, parse_declaration, resolve
 from ..papers.base import Paper, available_papers
@@ -87,15 +87,7 @@ def prepare(
 # %% ../../nbs/companion/reproduce.ipynb #rp000009
 def package_digest() -> str:
     "Digest of the package's code, comments and docstrings left out."
-    package, parts = Path(importlib.util.find_spec("genpapers").origin).parent, []
-    for path in sorted(package.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list):
-                node.body = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
-        parts += [str(path.relative_to(package)), ast.dump(tree)] if path.name != "_modidx.py" else []
-    return digest_of(*parts)
+    return folder_digest(Path(importlib.util.find_spec("genpapers").origin).parent)
 
 
 def notebook_digest(path: Path) -> str:

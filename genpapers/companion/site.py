@@ -29,7 +29,7 @@ from .maths import math_style, with_formulas
 from ..papers.base import available_papers
 
 # %% ../../nbs/companion/site.ipynb #site-side
-START, WHOLE = ["index", "start"], ["claims", "method", "commands", "machines"]
+START, WHOLE = ["index", "start"], ["claims", "comparison", "method", "commands", "machines"]
 ROOMS = ["models", "data", "nets", "train", "metrics", "papers", "pictures", "bench", "companion", "base"]
 MANY = 20
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'LARGEST_SHOWN', 'PLACES', 'reductions', 'scale_mark', 'picture_metadata', 'preview', 'verdict', 'plain',
-           'markdown_table', 'Study']
+           'markdown_table', 'settings_of', 'Study']
 
 # %% ../../nbs/companion/study.ipynb #2ebb6011
 import json
@@ -31,7 +31,7 @@ from ..train.runs import Run, RunSpec, Settings, ensure_all, processor_name
 # %% ../../nbs/companion/study.ipynb #c169a0ba
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "scikit-learn")
 LARGEST_SHOWN = 60_000  # bytes of an animation that a notebook shows itself; of a larger one it shows the last frame
-PLACES = ("device", "precision", "data_dir", "runs_dir", "figures_dir", "force", "seed", "scale")
+PLACES = ("device", "devices", "precision", "data_dir", "runs_dir", "figures_dir", "force", "seed", "scale")
 
 
 def reductions(paper: Paper, parameters: dict) -> list[str]:
@@ -96,6 +96,11 @@ def markdown_table(rows: list[dict]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 # %% ../../nbs/companion/study.ipynb #2ace69f1
+def settings_of(p, root: Path) -> Settings:
+    "Where and how the parameters ask for runs; `root` is the project."
+    return Settings(p.runs_dir or root / "runs", p.data_dir or None, p.device, p.precision, p.force, devices=p.devices)
+
+
 class Study:
     "One execution of a paper notebook; the first line after the parameters."
 
@@ -110,7 +115,7 @@ class Study:
         self.parameters = p = resolve(self.paper, values, declared)
         self.device = resolve_device(p.device)
         scratch = Path(tempfile.mkdtemp(prefix="genpapers-")) if os.environ.get("IN_TEST") else project_root()
-        self.settings = Settings(p.runs_dir or scratch / "runs", p.data_dir or None, p.device, p.precision, p.force)
+        self.settings = settings_of(p, scratch)
         self.folder = Path(p.figures_dir or scratch / "figures") / paper
         self.data, self.runs, self.numbers, self.claims, self.figures = {}, {}, {}, {}, {}
         display(Markdown(self.parameters_table()))

@@ -16,8 +16,10 @@ import torch
 from ..base.files import UserError, file_digest
 from ..data.batches import Batches, generator_for
 from ..data.sources import load, presence
-from .symvae_networks import HVAE, bernoulli, spread
+from .symvae_images import bernoulli
+from .symvae_networks import HVAE
 from .symvae_rules import ELBO, Symmetric
+from .symvae_start import informative
 from ..train.checkpoint import load_state, restore
 from ..train.loop import Training
 from ..train.runs import RunSpec
@@ -111,8 +113,7 @@ def make_model(config, x):
     model = HVAE(config["nz0"], config["nz1"], e.encoder, e.image, width, hidden, config["channels"], e.activation)
     model = model.to(x.device, memory_format=torch.channels_last)
     if config["code_init"] == "informative":
-        spread(model.encoder, model.image.prepare(x))
-        model.image.fit_scale(model.image.prepare(x))
+        informative(model, model.image.prepare(x), balanced=config["method"] == "elbo")
     return model
 
 
@@ -133,10 +134,10 @@ def build(config, context):
     learner = make_learner(config, spread_out(images, 500))
     if config["load"]:
         restore(learner, load_state(Path(config["load"]) / "checkpoint.safetensors")["model"])
-    x = learner.model.image.prepare(spread_out(images, 1000))
+    x = learner.model.image.prepare(spread_out(images, 200))
     steps = config["niterations"]
     return Training(learner, Batches((images,), config["batch_size"], config["seed"], mode="draws"), steps, log_every=max(1, steps // 200),
-                    evaluate=lambda: summary(learner.model, x), evaluate_every=max(1, steps // 40))
+                    evaluate=lambda: summary(learner.model, x), evaluate_every=max(1, steps // 20))
 
 # %% ../../nbs/models/symvae.ipynb #svplan15
 SHARED = ("nz0", "nz1", "channels", "width", "hidden", "stepsize", "batch_size", "niterations", "code_init", "seed")

@@ -9,7 +9,7 @@ __all__ = ['zgr', 'adam', 'Learner', 'Symmetric', 'ELBO']
 import torch
 
 from ..data.batches import generator_for
-from .symvae_networks import bernoulli
+from .symvae_images import bernoulli
 
 # %% ../../nbs/models/symvae_rules.ipynb #svmod04
 class _ZGR(torch.autograd.Function):

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from ..data.batches import generator_for
-from .symvae_networks import bernoulli
+from .symvae_images import bernoulli
 
 # %% ../../nbs/models/symvae_samples.ipynb #svsamp04
 @torch.no_grad()

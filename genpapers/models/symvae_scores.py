@@ -10,6 +10,7 @@ __all__ = ['KINDS', 'Judge', 'originals', 'classifier_judge', 'inception_judge',
 from ..metrics.classifier import feature_moments, train_classifier
 from ..metrics.fid import Inception, WeightsMissing, reference_moments
 from ..metrics.frechet import Moments, frechet_distance
+from .symvae import spread_out
 from .symvae_samples import exported, stream
 
 KINDS = ("random", "limiting")
@@ -44,9 +45,10 @@ def classifier_judge(model, data, limit, niterations=600, seed=0):
 
 
 def inception_judge(model, data, inception, limit, folder):
-    "The judge of FID; the moments of the originals are kept in `folder` under the data's digest and the way they are prepared."
+    "The judge of FID, against as many originals as images (all, if `limit` allows); their moments are kept in `folder` by digest and preparation."
     kind = "grey" if hasattr(model.image, "lsigma") else "binary"
-    return Judge(inception, reference_moments(inception, originals(model, data.images), data.digest[:8] + kind, folder), limit)
+    images = originals(model, spread_out(data.images, limit))
+    return Judge(inception, reference_moments(inception, images, data.digest[:8] + kind, folder), limit)
 
 
 def find_inception(folder, n_images, device="cpu", precision="float32"):

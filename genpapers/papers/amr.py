@@ -98,6 +98,7 @@ PAPER = Paper(
         "walk": "animated interpolation (GIF)",
         "sprites": "dSprites: inputs, reconstructions, partners, mixes",
     },
+    plan="genpapers.models.amr_plan:plan",
     minutes={"smoke": 0.5, "quick": 6, "paper": 100_000},
     published=PUBLISHED,
 )

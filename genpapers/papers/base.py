@@ -69,6 +69,7 @@ class Paper:
     figures: dict[str, str]  # name -> one line
     minutes: dict[str, float]  # rough time per scale on two processor cores
     published: dict = field(default_factory=dict)  # published numbers, as published
+    plan: str = ""  # "module:function": from resolved parameters to the list of its trainings
 
     @property
     def notebook(self) -> str:

@@ -78,6 +78,7 @@ PAPER = Paper(
         "generated_adversarial": "digits drawn from random styles, adversarial model",
         "explorer": "one digit per row, the first style dimension from left to right",
     },
+    plan="genpapers.models.style:plan",
     minutes={"smoke": 0.4, "quick": 2.5, "paper": 35},
     published=PUBLISHED,
 )

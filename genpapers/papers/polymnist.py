@@ -97,6 +97,7 @@ PAPER = Paper(
         "curves": "learning curves of the five parts, the generator and the baseline",
         "inference": "inference at work: one image, the marginals of digit and style over the sweeps",
     },
+    plan="genpapers.models.polymnist:plan",
     minutes={"smoke": 0.4, "quick": 5, "paper": 60_000},
     published=PUBLISHED,
 )

@@ -94,6 +94,7 @@ PAPER = Paper(
         "tsne_z0": "t-SNE of z0: prior, posterior, limiting",
         "tsne_z1": "t-SNE of z1: prior, posterior, limiting",
     },
+    plan="genpapers.models.symvae:plan",
     minutes={"smoke": 0.6, "quick": 8, "paper": 60_000},
     published=PUBLISHED,
 )

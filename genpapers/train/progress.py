@@ -6,6 +6,7 @@
 __all__ = ['in_notebook', 'Progress']
 
 # %% ../../nbs/train/progress.ipynb #e8e82eda
+import os
 import sys
 import time
 
@@ -28,13 +29,14 @@ class Progress:
         self.bar = self.display = None
 
     def __enter__(self):
-        if in_notebook():
+        quiet = bool(os.environ.get("TQDM_DISABLE"))
+        if in_notebook() and not quiet:
             from IPython.display import Pretty, display
 
             self.make = Pretty
             self.display = display(Pretty(self.line()), display_id=True)
-        elif sys.stderr.isatty():
-            self.bar = tqdm(total=self.total, initial=self.done, desc=self.label, mininterval=0.5)
+        elif quiet or sys.stderr.isatty():
+            self.bar = tqdm(total=self.total, initial=self.done, desc=self.label, mininterval=0.5, disable=quiet)
         return self
 
     def line(self) -> str:

@@ -1,0 +1,89 @@
+"""One run on two processes: the numbers of one, ranks that are killed, stopped and broken."""
+
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from test_resume import only, same, start
+from toy_training import LONG, settings, spec
+
+from genpapers.models.style import plan
+from genpapers.train.checkpoint import load_state
+from genpapers.train.loop import TrainingError
+from genpapers.train.runs import ensure
+
+
+def test_a_model_without_noise_learns_the_same_on_two_processes(tmp_path):
+    "Batches of 256 rows, the last of 160: the shares are even."
+    values = {"dataset": "mnist5k", "data_dir": None, "models": ["simple"], "batch_size": 256, "niterations": 20, "epochs": 1, "epochs_simple": 1}
+    values |= {"feat_size": 3, "stepsize": 1e-3, "give_label": False, "seed": 0}
+    run = plan(SimpleNamespace(**values))[0]
+    one, two = (ensure(run, settings(tmp_path, devices=n, checkpoint_seconds=60)) for n in (1, 2))
+    assert one.metrics.columns.tolist() == two.metrics.columns.tolist() and len(one.metrics) == len(two.metrics) == 2
+    first, second = (r.metrics.drop(columns="test/distribution error").to_numpy() for r in (one, two))
+    np.testing.assert_allclose(first, second, rtol=2e-4)
+    weights = [next(r.model.net.parameters()).detach().numpy() for r in (one, two)]
+    np.testing.assert_allclose(*weights, atol=1e-4)
+
+
+def until_checkpoint(folder: Path) -> None:
+    deadline = time.monotonic() + 240
+    while not list(folder.glob("toy/toy-*/checkpoint.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def test_killed_ranks_cost_their_own_steps_only(tmp_path, monkeypatch):
+    "Rank 1 dies, rank 0 dies, the process that waits for them dies; with dropout and noise the result has the same bits."
+    whole = ensure(spec(LONG), settings(tmp_path / "whole", devices=2))
+    killed = settings(tmp_path / "killed", devices=2)
+    for rank, step in ((1, 40), (0, 90)):
+        monkeypatch.setenv("TOY_KILL", f"rank {rank} step {step}")
+        with pytest.raises(TrainingError):
+            ensure(spec(LONG), killed)
+        state = load_state(only(tmp_path / "killed", "toy/toy-*/checkpoint.safetensors"))
+        assert 0 < state["step"] <= step
+    monkeypatch.delenv("TOY_KILL")
+    process = start("two", tmp_path / "killed")
+    reached, deadline = state["step"], time.monotonic() + 240
+    while state["step"] <= reached and time.monotonic() < deadline:
+        time.sleep(0.05)
+        state = load_state(only(tmp_path / "killed", "toy/toy-*/checkpoint.safetensors"))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = ensure(spec(LONG), killed)
+    assert not again.reused and again.key == whole.key
+    states = [load_state(r.folder / "checkpoint.safetensors") for r in (whole, again)]
+    for part in ("step", "model", "averages", "random"):
+        assert same(states[0][part], states[1][part]), part
+    assert (whole.folder / "metrics.csv").read_bytes() == (again.folder / "metrics.csv").read_bytes()
+
+
+def test_noise_differs_between_ranks_and_learns_as_one_process_does(tmp_path):
+    one, two = (ensure(spec(600), settings(tmp_path, devices=n, checkpoint_seconds=60)) for n in (1, 2))
+    assert one.key != two.key
+    assert two.metrics["loss"].iloc[-1] == pytest.approx(one.metrics["loss"].iloc[-1], rel=0.2)
+
+
+def test_sigterm_saves_and_stops(tmp_path):
+    process = start("two", tmp_path)
+    until_checkpoint(tmp_path)
+    before = load_state(only(tmp_path, "toy/toy-*/checkpoint.safetensors"))["step"]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=240)
+    assert process.returncode == -signal.SIGINT
+    assert before <= load_state(only(tmp_path, "toy/toy-*/checkpoint.safetensors"))["step"] < LONG
+    assert not list(tmp_path.glob("toy/toy-*/done.json"))
+
+
+def test_what_breaks_is_one_sentence(tmp_path):
+    "A run that needs another and fails on both ranks."
+    here = settings(tmp_path, devices=2)
+    need = ensure(spec(30), replace(here, devices=1))
+    bad = replace(spec(50), name="bad", entry="toy_training:build_bad", needs=("toy",))
+    with pytest.raises(TrainingError, match="^loss was not finite at step 19; the last good checkpoint is kept"):
+        ensure(bad, here, {"toy": need})
+    assert "TrainingError" in only(tmp_path, "toy/bad-*/error.txt").read_text()
