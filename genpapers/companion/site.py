@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['START', 'WHOLE', 'ROOMS', 'MANY', 'LINK', 'FOREIGN', 'FETCH', 'SCRIPT', 'pages_in', 'room', 'flat', 'sidebar',
            'configuration', 'dark_style', 'is_elsewhere', 'moved', 'with_moved_links', 'process', 'Anchors',
-           'is_broken', 'broken_links', 'make_search_local', 'make_pages_local', 'copy_figures', 'build']
+           'is_broken', 'broken_links', 'follow_links', 'make_search_local', 'make_pages_local', 'copy_figures',
+           'build']
 
 # %% ../../nbs/companion/site.ipynb #site-imports
 import json
@@ -186,6 +187,14 @@ def broken_links(
     found = [(page, link) for page, anchors in pages.items() for link in sorted(anchors.links) if is_broken(link, page, pages)]
     return [f"{page.relative_to(site.resolve())} leads to {link}, which is not there" for page, link in found]
 
+
+def follow_links(
+    site: Path,  # a folder of pages
+) -> None:
+    "Refuse a site with a link that leads nowhere."
+    if broken := broken_links(site):
+        raise UserError("; ".join(broken))
+
 # %% ../../nbs/companion/site.ipynb #site-local
 FOREIGN = re.compile(r'<(?:link|script)[^>]*(?:href|src)="https?://[^>]*>(?:</script>)?')
 FETCH = 'const r = await fetch(offset + "search.json");\n      index = await r.json();'
@@ -254,8 +263,7 @@ def build(
         make_search_local(site)
         make_pages_local(site)
         copy_figures(site)
-        if broken := broken_links(site):
-            raise UserError("\n".join(["Links that lead nowhere:", *broken]))
+        follow_links(site)
         shutil.rmtree(destination, ignore_errors=True)
         shutil.move(site, destination)
     return len(list(destination.rglob("*.html")))
