@@ -41,7 +41,7 @@ install: .venv ## make .venv with everything in it (the other targets do this th
 	fi; \
 	echo "$$digest" >.venv/installed
 
-reproduce: install ## run every paper notebook at scale quick: figures/, and a table of figures, claims and times
+reproduce: install ## run every paper notebook at scale quick, then the comparison and the ledger of claims: figures/, and tables
 	@$(BIN)/genpapers reproduce --jobs $(JOBS)
 
 test: install ## check the style, run every notebook and every test, measure the coverage
@@ -54,10 +54,10 @@ docs: install ## build the documentation in _docs/: open _docs/index.html
 lab: install ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=. nbs
 
-readme: install ## make README.md from nbs/index.ipynb
+readme: install ## make README.md from nbs/index.ipynb, and the outputs of the pages that train nothing
 	@$(BIN)/python scripts/readme.py
 
-outputs: install ## keep the outputs of the last make reproduce in the paper notebooks
+outputs: install ## keep the outputs of the last make reproduce in the notebooks that it ran
 	@$(BIN)/python scripts/outputs.py
 
 clean: ## remove .venv, _docs/ and caches; runs/, figures/ and data/ stay

@@ -1,4 +1,4 @@
-"""Keep the outputs of the last `make reproduce` in the paper notebooks, so that a reader who only browses sees every figure."""
+"""Keep the outputs of the last `make reproduce` in the notebooks that it ran, so that a reader who only browses sees every figure."""
 
 import json
 import sys
@@ -8,9 +8,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from genpapers.base.files import write_atomically
-from genpapers.papers.base import available_papers
+from genpapers.papers.base import available_papers, pages_beside
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
+WIDGET, LARGEST = "application/vnd.jupyter.widget-view+json", 300_000
 
 
 def kept(outputs: list[dict]) -> list[dict]:
@@ -30,12 +30,13 @@ def with_outputs(notebook: dict, executed: dict) -> dict:
 
 
 def main() -> None:
-    for paper in available_papers():
+    for paper in available_papers() + pages_beside():
         path, executed = ROOT / paper.notebook, ROOT / "runs" / "notebooks" / f"{paper.name}-quick.ipynb"
         if executed.exists():
             notebook = with_outputs(json.loads(path.read_text(encoding="utf-8")), json.loads(executed.read_text(encoding="utf-8")))
             write_atomically(path, json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
-            print(f"{paper.notebook}: {path.stat().st_size // 1000} kB")
+            size = path.stat().st_size
+            print(f"{paper.notebook}: {size / 1000:.0f} kB{'' if size <= LARGEST else f', which is above {LARGEST // 1000} kB'}")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from scipy.io import savemat
 from states import leaves
 
+from genpapers.models import amr_training
 from genpapers.models.amr_experiments import EXPERIMENTS, METHODS
 from genpapers.models.amr_plan import plan, published_config
 from genpapers.models.amr_training import build, recipe_of
@@ -95,3 +98,56 @@ def test_a_folder_of_pictures_with_attributes_trains(tmp_path):
     settings = Settings(runs_dir=tmp_path / "runs", device="cpu", precision="float32")
     run = ensure_all([spec], settings)[spec.name]
     assert {"class_mix", "class_accuracy", "fool_sup"} <= set(run.metrics.columns)
+
+
+def write_svhn(folder, train: int, test: int, extra: int) -> None:
+    "A tiny SVHN in torchvision's layout: (H, W, 3, N) bytes and labels 1 to 10, ten standing for zero."
+    random = np.random.RandomState(0)
+    folder.mkdir()
+    for name, n in (("train", train), ("test", test), ("extra", extra)):
+        labels = np.arange(n).reshape(n, 1) % 10 + 1
+        savemat(folder / f"{name}_32x32.mat", {"X": random.randint(256, size=(32, 32, 3, n), dtype=np.uint8), "y": labels.astype(np.uint8)})
+
+
+def write_cifar10(folder, batch: int) -> None:
+    "A tiny CIFAR-10, binary version: a label and 3,072 bytes a record."
+    random = np.random.RandomState(0)
+    folder.mkdir()
+    for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
+        records = random.randint(256, size=(batch, 3073), dtype=np.uint8)
+        records[:, 0] = np.arange(batch) % 10
+        (folder / f"{name}.bin").write_bytes(records.tobytes())
+
+
+COLOUR = {"svhn32/k3_lamb10": 32, "svhn256/fm2_lamb10": 256, "cifar10/acai_lamb50": 256, "cifar10_1024/k8_lamb50": 1024}
+
+
+@pytest.mark.parametrize(("experiment", "length"), COLOUR.items())
+def test_colour_experiments_train(experiment, length, tmp_path, monkeypatch):
+    monkeypatch.setattr(amr_training, "SVHN_TRAIN", 40)
+    write_svhn(tmp_path / "svhn", train=40, test=12, extra=8)
+    write_cifar10(tmp_path / "cifar-10-batches-bin", batch=8)
+    (spec,) = plan(parameters(experiment=experiment, niterations=2, batch_size=8, nfeatures=4, data_dir=tmp_path))
+    run = ensure_all([spec], Settings(runs_dir=tmp_path / "runs", data_dir=tmp_path, device="cpu", precision="float32"))[spec.name]
+    assert run.model.recipe.n_channels == 3 and run.model.recipe.code_length == length
+    assert {"valid_accuracy", "test_accuracy"} <= set(run.metrics.columns)
+    parts = amr_training.parts_of(spec.config, tmp_path)
+    assert parts.train.images.shape == (36, 3, 32, 32) and len(parts.valid.labels) == 4 and set(parts.test.labels.tolist()) <= set(range(10))
+    assert run.model.decode(run.model.encode(parts.test.images)).shape == parts.test.images.shape
+
+
+def test_svhn_leaves_its_extra_part_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(amr_training, "SVHN_TRAIN", 40)
+    write_svhn(tmp_path / "svhn", train=40, test=12, extra=8)
+    without = amr_training.load_split("svhn", "train", tmp_path)
+    assert len(without) == 40 and without.labels[9] == 0 and without.labels[0] == 1
+    monkeypatch.setattr(amr_training, "SVHN_TRAIN", 100)
+    whole = amr_training.load_split("svhn", "train", tmp_path)
+    assert len(whole) == 48 and torch.equal(whole.images[:40], without.images) and whole.digest != without.digest
+
+
+def test_table_4_trains_on_sprites_whatever_the_data_set_says(tmp_path):
+    p = parameters(table=4, dataset="mnist5k", methods="k3fm,vae", niterations=2, batch_size=4, nfeatures=4, count=30, data_dir=None)
+    runs = ensure_all(plan(p), Settings(runs_dir=tmp_path, device="cpu", precision="float32"))
+    assert list(runs) == ["dsprites-k3fm_lamb1-s0", "dsprites-vae_beta100-s0", "dsprites-vae_beta110-s0"]
+    assert {tuple(r.model.encode(torch.zeros(2, 1, 64, 64, dtype=torch.uint8)).shape) for r in runs.values()} == {(2, 10)}

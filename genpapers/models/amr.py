@@ -93,7 +93,7 @@ class AMR:
             torch.manual_seed(int(generator_for(seed, "amr networks").initial_seed()))
             self.f, self.g, self.d = (net.to(device) for net in networks(recipe))
             self.probe = Probe(recipe.code_length, recipe.classes).to(device) if recipe.classes else None
-            mixer = ClassMixer(recipe.code_channels, recipe.n_attributes, recipe.last_relu) if recipe.cls > 0 else None
+            mixer = ClassMixer(recipe.code_channels, recipe.n_attributes, recipe.last_relu, recipe.mask_sees_parents) if recipe.cls > 0 else None
             self.class_mixer = mixer.to(device) if mixer else None
         self._optimisers()
         self.random = generator_for(seed, "amr mixing", device=device)
@@ -141,7 +141,7 @@ class AMR:
             codes.append(made.h_mix)
         if self.class_mixer is not None:
             made.y_mix = mix_attributes(y, made.rows[1], self.random)
-            made.h_sup, made.mask = self.class_mixer(made.h, made.h[made.rows[1]], made.y_mix)
+            made.h_sup, made.mask = self.class_mixer(made.h, made.h[made.rows[1]], made.y_mix, y, y[made.rows[1]])
             codes.append(made.h_sup)
         pictures = [*self.g(torch.cat(codes)).float().split(len(x)), None, None]
         made.x_hat, made.x_mix, made.x_sup = pictures[:3]

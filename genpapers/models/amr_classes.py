@@ -15,17 +15,20 @@ class ClassMixer(nn.Module):
     """Mask M = sigmoid(embed(y)), (B, C), and the mix M * h1 + (1 - M) * h2, for maps or vectors.
 
     The published embedding ends in a ReLU, so that no mask value can go below 1/2 (its own comment calls that a mistake);
-    `last_relu=True` brings it back.
+    `last_relu=True` brings it back. It sees the wanted attributes alone; with `sees_parents` those of the parents too.
     """
 
-    def __init__(self, channels: int, attributes: int, last_relu: bool = False):
+    def __init__(self, channels: int, attributes: int, last_relu: bool = False, sees_parents: bool = False):
         super().__init__()
-        layers = [nn.Linear(attributes, channels), nn.ReLU(), nn.Linear(channels, channels), nn.ReLU()]
+        self.sees_parents = sees_parents
+        layers = [nn.Linear((3 if sees_parents else 1) * attributes, channels), nn.ReLU(), nn.Linear(channels, channels), nn.ReLU()]
         layers += [nn.Linear(channels, channels)] + ([nn.ReLU()] if last_relu else [])
         self.embed = nn.Sequential(*layers)
 
-    def forward(self, h1: Tensor, h2: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        mask = self.embed(y).float().sigmoid()
+    def forward(self, h1: Tensor, h2: Tensor, wanted: Tensor, y1: Tensor, y2: Tensor) -> tuple[Tensor, Tensor]:
+        "The mix (as h1) and the mask (B, C), of codes and of attributes (B, Y): those wanted and those of the parents."
+        seen = torch.cat((wanted, y1, y2), 1) if self.sees_parents else wanted
+        mask = self.embed(seen).float().sigmoid()
         weights = mask.reshape(*mask.shape, *[1] * (h1.dim() - 2))
         return weights * h1 + (1 - weights) * h2, mask
 

@@ -12,7 +12,7 @@ METHODS = {
     "ae": {"variant": "ae"},
     "baseline": {"variant": "baseline"},
     "acai": {"variant": "acai_published"},
-    "acai_faithful": {"variant": "acai"},
+    "acai_faithful": {"variant": "acai", "recon_loss": "l2", "lamb": 1.0, "update_g_every": 1, "spectral": False},
     "mixup": {"variant": "amr", "mixer": "mixup", "k": 2},
     "mixup2": {"variant": "amr", "mixer": "mixup2", "k": 2},
     "fm": {"variant": "amr", "mixer": "fm", "k": 2},

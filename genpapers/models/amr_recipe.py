@@ -8,6 +8,8 @@ __all__ = ['VARIANTS', 'Recipe']
 # %% ../../nbs/models/amr_recipe.ipynb #09f2b2c2
 from dataclasses import dataclass
 
+from ..base.files import UserError
+
 VARIANTS = ("ae", "baseline", "amr", "acai", "acai_published")
 
 
@@ -44,17 +46,18 @@ class Recipe:
     cls: float = 0.0  # weight of the attribute loss; > 0 turns supervised mixing on
     cls_loss: str = "bce"
     eps: float = 1e-8  # weight of the mask prior
+    mask_sees_parents: bool = False  # the mask network is told the parents' attributes too, not only the wanted ones
     last_relu: bool = False  # the published mask network's last ReLU
 
     def __post_init__(self):
         if self.variant not in VARIANTS:
-            raise ValueError(f"variant is {self.variant!r}; it must be one of {', '.join(VARIANTS)}")
+            raise UserError(f"variant is {self.variant!r}; it must be one of {', '.join(VARIANTS)}")
         if self.variant.startswith("acai") and (self.mixer, self.k) != ("mixup", 2):
-            raise ValueError(f"ACAI predicts one coefficient: it needs mixer 'mixup' and k 2, not {self.mixer!r} and {self.k}")
+            raise UserError(f"ACAI predicts one coefficient: it needs mixer 'mixup' and k 2, not {self.mixer!r} and {self.k}")
         if self.cls > 0 and not (self.n_attributes and self.variant == "amr" and self.networks == "maps"):
-            raise ValueError("supervised mixing (cls > 0) needs attributes, variant 'amr' and networks 'maps'")
+            raise UserError("supervised mixing (cls > 0) needs attributes, variant 'amr' and networks 'maps'")
         if self.bpc and not self.classes:
-            raise ValueError("bpc lets the probe's gradient flow into the encoder: it needs classes > 0")
+            raise UserError("bpc lets the probe's gradient flow into the encoder: it needs classes > 0")
 
     @property
     def code_length(self) -> int:

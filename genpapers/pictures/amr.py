@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['GREY', 'PANEL', 'mosaic', 'draw_mosaic', 'with_ends', 'interpolation_figure', 'triangle_figure', 'panel_figure',
            'class_mix_figure', 'principal_plane', 'consistency_figure', 'tsne_figure', 'curves_figure', 'bars_figure',
-           'walk_frames']
+           'walk_frames', 'row_names']
 
 # %% ../../nbs/pictures/amr.ipynb #8faf751b
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
 
 GREY = 0.55  # between pictures
 
@@ -170,7 +171,25 @@ def bars_figure(values: dict[str, tuple[float, ...]], title: str, unit: str = ""
     return fig
 
 # %% ../../nbs/pictures/amr.ipynb #791aa363
-def walk_frames(walks: np.ndarray, zoom: int = 2) -> list[np.ndarray]:
-    "Walks (M, T, N, c, H, W) in [0, 1], a row each, as T frames (height, width, 3) uint8."
-    sheets = [mosaic(walks[:, t]) for t in range(walks.shape[1])]
-    return [(255 * sheet + 0.5).astype(np.uint8).repeat(zoom, 0).repeat(zoom, 1) for sheet in sheets]
+def walk_frames(
+    walks: np.ndarray,  # (M, T, N, c, H, W) in [0, 1]: T moments of N walks for each of M methods
+    names: list[str],  # of the methods
+    zoom: int = 2,
+    shades: int = 16,
+) -> list[np.ndarray]:  # T frames (height, width, 3) uint8
+    "A row per method with its name."
+    margin = np.asarray(row_names(names, zoom * (walks.shape[4] + 2), 2 * zoom))
+    frames = []
+    for t in range(walks.shape[1]):
+        sheet = np.round(mosaic(walks[:, t]) * (shades - 1)) * (255 / (shades - 1))
+        sheet = sheet.astype(np.uint8).repeat(zoom, 0).repeat(zoom, 1)
+        frames.append(np.concatenate((margin, sheet), 1))
+    return frames
+
+
+def row_names(names: list[str], height: int, gap: int, width: int = 132) -> Image.Image:
+    "Names in white on black, one every `height` pixels."
+    column = Image.new("RGB", (width, height * len(names) + gap))
+    for i, name in enumerate(names):
+        ImageDraw.Draw(column).text((6, gap + (i + 0.5) * height), name, anchor="lm", fill=(221, 221, 221))
+    return column
