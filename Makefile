@@ -51,8 +51,8 @@ test: install ## check the style, run every notebook and every test, measure the
 docs: install ## build the documentation in _docs/: open _docs/index.html
 	@OMP_NUM_THREADS=1 $(BIN)/python scripts/docs.py
 
-lab: install ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab --notebook-dir=. nbs
+lab: install ## open JupyterLab at the first page
+	@$(BIN)/jupyter lab --notebook-dir=. nbs/start.ipynb
 
 readme: install ## make README.md from nbs/index.ipynb, and the outputs of the pages that train nothing
 	@$(BIN)/python scripts/readme.py
