@@ -41,6 +41,7 @@ class Toy:
         self.optimiser.step()
         self.schedule.step()
         self.steps += 1
+        time.sleep(float(os.environ.get("TOY_PAUSE", 0)))
         if "TOY_STEPS" in os.environ:
             with open(os.environ["TOY_STEPS"], "a") as f:
                 f.write(f"{os.getpid()} {self.steps}\n")
@@ -86,7 +87,7 @@ def step_saved(folder: Path) -> int:
 
 def wait_for_step(folder: Path, more_than: int) -> int:
     "The step of the checkpoint as soon as it is beyond a number."
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while time.monotonic() < deadline:
         if (step := step_saved(folder)) > more_than:
             return step
