@@ -168,3 +168,8 @@ def test_cell_names_are_unique():
     for notebook in LIBRARY:
         ids = [c.get("id") for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"]]
         assert None not in ids and len(ids) == len(set(ids)), f"{relative(notebook)} has cells without an id, or two with the same"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=relative)
+def test_notebooks_are_small(notebook):
+    assert notebook.stat().st_size <= 300_000, f"{relative(notebook)} is above 300 kB with its outputs"
