@@ -1,4 +1,4 @@
-"""Keep the outputs of the last `make reproduce` in the notebooks that it ran, and those of the first page, so that a reader who only browses sees every figure."""
+"""Keep in the notebooks what the last `make reproduce` showed, and in the first page what it shows now, for readers who only browse."""
 
 import json
 import sys

@@ -92,6 +92,7 @@ print(used.ru_utime + used.ru_stime, any(m in sys.modules for m in ("torch", "pa
         (["run", "toy", "--scale", "huge"], "scale is 'huge'; allowed: str, smoke, quick, paper"),
         (["reproduce", "--scale", "huge"], "scale is 'huge'; allowed: str, smoke, quick, paper"),
         (["reproduce", "toy", "cycle_gan"], "there is no paper named 'cycle_gan'"),
+        (["reproduce", "--scheduler", "tcp://127.0.0.1:1"], "--scheduler is for Dask; add --engine dask"),
         (["data", "verify", "cifar"], "there is no data set named 'cifar'"),
         (["bench", "cycle_gan"], "there is no paper named 'cycle_gan'"),
     ],
@@ -166,6 +167,18 @@ def test_several_notebooks_share_the_cores(project, monkeypatch):
     assert int((project / "figures/toy/threads.txt").read_text()) == max(1, len(os.sched_getaffinity(0)) // 2)
 
 
+def test_reproduce_on_a_scheduler_that_is_there(project, monkeypatch):
+    "The notebook is executed by a worker, once; parameters reach it."
+    from genpapers.companion import cluster as places
+
+    with places.cluster(workers=1) as client:
+        words = ("reproduce", "toy", "--scale", "smoke", "-p", "epochs", "3", "--engine", "dask", "--scheduler", client.scheduler.address)
+        first, second = call(*words), call(*words)
+    assert first.exit_code == 0, first.output
+    assert read_json(project / "figures/toy/results.json")["epochs"] == 3
+    assert "toy: done after" in first.stderr and "toy: unchanged after" in second.stderr and executions(project) == 1
+
+
 def test_params_show_types_defaults_limits_and_help(project):
     shown = call("params", "toy").stdout
     assert all(w in shown for w in ("epochs", "int", "99", "1 to 100", "passes", "smoke, quick, paper"))
@@ -182,3 +195,19 @@ def test_claims_are_read_from_the_results(project):
     assert "0.9877" in said and "longer" in said and "no result of symvae says anything about C2, C3" in said and "symvae has no results" not in said
     records = json.loads(call("claims", "--json").stdout)
     assert [(r["paper"], r["name"], r["setting"], r["verdict"]) for r in records] == [("symvae", "C1", s, "holds") for s in ("quick", "longer (quick)")]
+
+
+def test_a_folder_that_cannot_be_is_a_sentence(project):
+    (project / "runs").write_text("a file where a folder must be")
+    result = call("run", "toy", "--scale", "smoke")
+    assert result.exit_code == 1 and "cannot be read or written" in result.stderr and "Traceback" not in result.output
+    assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
+
+
+@pytest.mark.parametrize("state, status", [("ok", 0), ("note", 0), ("problem", 1)])
+def test_doctor_fails_on_problems_only(monkeypatch, state, status):
+    from genpapers.companion import doctor
+
+    monkeypatch.setattr(doctor, "examine", lambda *_: [doctor.Finding("ok", "python", "3.12"), doctor.Finding(state, "disk", "1 GB free", "make room")])
+    result = call("doctor")
+    assert result.exit_code == status and result.stdout.splitlines()[1] == f"{state:8} disk      1 GB free: make room"
