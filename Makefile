@@ -41,20 +41,20 @@ install: .venv ## make .venv with everything in it (the other targets do this th
 	fi; \
 	echo "$$digest" >.venv/installed
 
-reproduce: install ## run every paper notebook at scale quick: figures/, and a table of figures, claims and times
+reproduce: install ## run every paper notebook at scale quick, then the comparison and the ledger of claims: figures/, and tables
 	@$(BIN)/genpapers reproduce --jobs $(JOBS)
 
 test: install ## check the style, run every notebook and every test, measure the coverage
 	@$(BIN)/ruff check genpapers tests scripts
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-config=.coveragerc --cov-report=term:skip-covered
 
-lab: install ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab --notebook-dir=. nbs
+lab: install ## open JupyterLab at the first page
+	@$(BIN)/jupyter lab --notebook-dir=. nbs/start.ipynb
 
-readme: install ## make README.md from nbs/index.ipynb
+readme: install ## make README.md from nbs/index.ipynb, and the outputs of the pages that train nothing
 	@$(BIN)/python scripts/readme.py
 
-outputs: install ## keep the outputs of the last make reproduce in the paper notebooks
+outputs: install ## keep the outputs of the last make reproduce in the notebooks that it ran
 	@$(BIN)/python scripts/outputs.py
 
 clean: ## remove .venv and caches; runs/, figures/ and data/ stay

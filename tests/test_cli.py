@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from genpapers.base.files import read_json
+from genpapers.base.files import read_json, write_json
 from genpapers.companion import reproduce as module
 from genpapers.companion.cli import main
 from genpapers.companion.reproduce import prepare, run_job, run_jobs
@@ -51,6 +52,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("IN_TEST", raising=False)
     monkeypatch.setattr(module, "available_papers", lambda: [TOY])
+    monkeypatch.setattr(module, "pages_beside", lambda: [])
     write_notebook(tmp_path, GOOD)
     return tmp_path
 
@@ -169,12 +171,30 @@ def test_params_show_types_defaults_limits_and_help(project):
     assert all(w in shown for w in ("epochs", "int", "99", "1 to 100", "passes", "smoke, quick, paper"))
 
 
-def test_claims_are_read_from_the_results(project, monkeypatch):
-    from genpapers.companion import cli
-
-    monkeypatch.setattr(cli, "available_papers", lambda: [TOY])
-    assert "toy has no results yet" in call("claims").stdout
-    assert call("run", "toy", "--scale", "smoke").exit_code == 0
-    assert "Dots are round." in call("claims").stdout
+def test_claims_are_read_from_the_results(project):
+    assert "symvae has no results yet" in call("claims").stdout
+    shutil.copy(ROOT / "nbs/symvae.ipynb", project / "nbs")
+    results = read_json(ROOT / "figures/symvae/results.json")
+    results["claims"] = [results["claims"][0] | {"ours": 0.98765, "verdict": "holds"}]
+    for place in ("figures", "figures/longer"):
+        write_json(project / place / "symvae/results.json", results)
+    said = call("claims").stdout
+    assert "0.9877" in said and "longer" in said and "no result of symvae says anything about C2, C3" in said and "symvae has no results" not in said
     records = json.loads(call("claims", "--json").stdout)
-    assert [(r["paper"], r["name"], r["verdict"]) for r in records] == [("toy", "C1", "holds")]
+    assert [(r["paper"], r["name"], r["setting"], r["verdict"]) for r in records] == [("symvae", "C1", s, "holds") for s in ("quick", "longer (quick)")]
+
+
+def test_a_folder_that_cannot_be_is_a_sentence(project):
+    (project / "runs").write_text("a file where a folder must be")
+    result = call("run", "toy", "--scale", "smoke")
+    assert result.exit_code == 1 and "cannot be read or written" in result.stderr and "Traceback" not in result.output
+    assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
+
+
+@pytest.mark.parametrize("state, status", [("ok", 0), ("note", 0), ("problem", 1)])
+def test_doctor_fails_on_problems_only(monkeypatch, state, status):
+    from genpapers.companion import doctor
+
+    monkeypatch.setattr(doctor, "examine", lambda *_: [doctor.Finding("ok", "python", "3.12"), doctor.Finding(state, "disk", "1 GB free", "make room")])
+    result = call("doctor")
+    assert result.exit_code == status and result.stdout.splitlines()[1] == f"{state:8} disk      1 GB free: make room"

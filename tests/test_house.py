@@ -128,13 +128,26 @@ def test_pages_and_command_line_are_light():
     assert not {"torch", "torchvision", "lightning"} & set(done.stdout.split())
 
 
-def test_readme_is_the_landing_page(tmp_path):
-    command = [sys.executable, ROOT / "scripts" / "readme.py", tmp_path / "README.md"]
-    subprocess.run(command, cwd=ROOT, env=environment(measured=False), check=True, timeout=120)
-    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    "What scripts/readme.py makes of the pages that train nothing."
+    folder = tmp_path_factory.mktemp("pages")
+    command = [sys.executable, ROOT / "scripts" / "readme.py", folder]
+    subprocess.run(command, cwd=ROOT, env=environment(measured=False), check=True, timeout=300)
+    return folder
+
+
+def test_readme_is_the_landing_page(pages):
+    text = (pages / "README.md").read_text(encoding="utf-8")
     assert text == (ROOT / "README.md").read_text(encoding="utf-8"), "run: make readme"
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         assert re.match(r"[a-z]+:|#", target) or (ROOT / target).exists(), f"README.md leads to {target}, which is not there"
+
+
+def test_pages_show_what_they_compute(pages):
+    for page in pages.rglob("*.ipynb"):
+        name = page.relative_to(pages)
+        assert page.read_text(encoding="utf-8") == (ROOT / name).read_text(encoding="utf-8"), f"{name} has old outputs; run: make readme"
 
 
 def normal(name: str) -> str:
@@ -155,3 +168,8 @@ def test_cell_names_are_unique():
     for notebook in LIBRARY:
         ids = [c.get("id") for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"]]
         assert None not in ids and len(ids) == len(set(ids)), f"{relative(notebook)} has cells without an id, or two with the same"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=relative)
+def test_notebooks_are_small(notebook):
+    assert notebook.stat().st_size <= 300_000, f"{relative(notebook)} is above 300 kB with its outputs"

@@ -61,7 +61,7 @@ def test_a_paper_finds_its_imported_runs_and_says_why_it_would_not(tmp_path, mon
         out = call(main, ["export", name, "-o", str(tmp_path / "a.zip"), "--runs-dir", str(tmp_path / "there")])
         assert out.exit_code == 0 and file_digest(tmp_path / "a.zip") in out.output
         back = call(main, ["import", str(tmp_path / "a.zip"), "--runs-dir", str(tmp_path / "here")])
-        assert back.exit_code == 0 and "The notebook mnist_style uses it with device cpu, precision float32" in back.output, back.output
+        assert back.exit_code == 0 and "The notebook mnist_style uses it with device cpu, devices 1, precision float32" in back.output, back.output
     forbid_training(monkeypatch)
     assert all(r.reused for r in ensure_all(specs, settings(tmp_path / "here")).values())
     monkeypatch.setattr("genpapers.companion.receiving.code_digest", lambda module: "other code")

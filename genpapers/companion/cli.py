@@ -10,6 +10,7 @@ __all__ = ['RUNS_DIR', 'Commands', 'main', 'paper_row', 'list_papers', 'paramete
 # %% ../../nbs/companion/cli.ipynb #cl000003
 import ast
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -17,8 +18,9 @@ import click
 from .. import __version__
 from ..base.files import UserError, project_root
 from .parameters import COMMON_LIMITS, Parameter, check_names
-from .reproduce import Job, declaration_of, find_pages, prepare, run_jobs
-from .tables import claim_rows, duration, results_of, run_row, show, show_outcomes
+from .ledger import absent, entries, find_settings
+from .reproduce import Job, declaration_of, find_pages, pages_after, prepare, run_jobs
+from .tables import duration, run_row, short, show, show_outcomes
 from ..papers.base import SCALES, Paper, available_papers
 
 # %% ../../nbs/companion/cli.ipynb #cl000008
@@ -56,7 +58,7 @@ def parameter_row(parameter: Parameter, paper: Paper) -> dict:
     "A parameter's line: type, default at each scale, what is allowed, help."
     limit = (COMMON_LIMITS | paper.limits).get(parameter.name, "")
     preset = [paper.scales[s].get(parameter.name) for s in SCALES]
-    defaults = [parameter.default if v is None or parameter.default is not None else v for v in preset]
+    defaults = [parameter.default if v is None or parameter.default is not None else v for v in preset] if parameter.name != "scale" else SCALES
     words = ["" if v is None else str(v) for v in defaults]
     return {"parameter": parameter.name, "type": parameter.type} | dict(zip(SCALES, words)) | {"allowed": limit, "help": parameter.help}
 
@@ -94,10 +96,11 @@ def given_values(paper: Paper, pairs: tuple[tuple[str, str], ...], scale: str | 
     return chosen | {name: typed_value(text, declared[name].type) for name, text in pairs}
 
 # %% ../../nbs/companion/cli.ipynb #cl000016
-def run_and_show(jobs: list[Job], workers: int = 1) -> None:
-    "Do the jobs with a line for each, then the tables."
-    click.echo(f"Running {', '.join(j.paper.name + ' (' + j.parameters['scale'] + ')' for j in jobs)}", err=True)
-    show_outcomes(run_jobs(jobs, workers, lambda o: click.echo(f"{o.paper}: {o.state} after {o.seconds:.1f} s", err=True)))
+def run_and_show(jobs: list[Job], workers: int = 1, after: Sequence[Job] = ()) -> None:
+    "Do the jobs with a line for each, those that come after the others one by one, then the tables."
+    click.echo(f"Running {', '.join(j.paper.name + ' (' + j.parameters['scale'] + ')' for j in [*jobs, *after])}", err=True)
+    say = lambda o: click.echo(f"{o.paper}: {o.state} after {o.seconds:.1f} s", err=True)
+    show_outcomes(run_jobs(jobs, workers, say) + run_jobs(list(after), 1, say))
 
 
 @main.command()
@@ -116,9 +119,10 @@ def run(paper: str, scale: str | None, pairs: tuple):
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(1), help="Notebooks at the same time.")
 @click.option("--force", is_flag=True, help="Train and draw again although nothing has changed.")
 def reproduce(papers: tuple[str, ...], scale: str, jobs: int, force: bool):
-    "Run the notebooks of PAPERS (default: all) where anything has changed; ends with figures, claims and times."
+    "Run the notebooks of PAPERS (default: all, then comparison and claims) where anything has changed; ends with figures, claims and times."
     given = {"scale": scale} | ({"force": True} if force else {})
-    run_and_show([prepare(page, given) for page in find_pages(list(papers))], jobs)
+    pages, after = find_pages(list(papers)), [] if papers else pages_after(scale)
+    run_and_show([prepare(page, given) for page in pages], jobs, [prepare(page, given) for page in after])
 
 # %% ../../nbs/companion/cli.ipynb #cl000019
 @main.command()
@@ -137,14 +141,14 @@ def status(runs_dir: Path | None):
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="A list of records instead of a table.")
 def claims(as_json: bool):
-    "The claims of the papers and what our last figures say of them."
-    found = [results_of(project_root() / "figures" / p.name) for p in available_papers()]
+    "The claims of the papers and what was found for them, in every setting whose results lie below figures/."
+    settings = find_settings(project_root() / "figures")
     if as_json:
-        records = [{"paper": r["paper"], "scale": r.get("scale")} | c for r in found if r for c in r.get("claims", [])]
-        return click.echo(json.dumps(records, indent=1, ensure_ascii=False))
-    show([row for r in found if r for row in claim_rows(r)])
-    for page in (p.name for p, r in zip(available_papers(), found) if not r):
-        click.echo(f"{page} has no results yet; genpapers reproduce {page} makes them")
+        return click.echo(json.dumps(entries(settings), indent=1, ensure_ascii=False))
+    columns = ("paper", "name", "setting", "statement", "published", "ours", "verdict")
+    show([{k: short(e[k], 160) for k in columns} for e in entries(settings)])
+    for sentence in absent(settings):
+        click.echo(sentence)
 
 # %% ../../nbs/companion/cli.ipynb #cl000022
 @main.group(cls=Commands)

@@ -85,6 +85,8 @@ def coerce(value, type_name: str):
         return int(value)
     if type_name == "list" and isinstance(value, str):
         return [v.strip() for v in value.split(",")]
+    if type_name == "str" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
     return list(value) if type_name == "list" and isinstance(value, tuple) else value
 
 

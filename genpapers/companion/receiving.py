@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
+from ..base.code import code_digest, source_of
 from ..base.files import UserError, file_digest, project_root, read_json
 from .sharing import FORMAT, PICTURES, RUN_FILES, ShareError, card, key_of
 from ..train.checkpoint import load_state
-from ..train.runs import FILES, code_digest, finished_seconds, source_of
+from ..train.runs import FILES, finished_seconds
 
 # %% ../../nbs/companion/receiving.ipynb #rc000005
 LIMIT = 4 * 10**9  # bytes of an archive
@@ -181,4 +182,5 @@ def sentence(folder: Path, record: dict, new: bool) -> str:
     reasons = differences(record, folder.parents[1])
     if reasons:
         return f"{done}. A notebook here will not use it: {'; '.join(reasons)}."
-    return f"{done}. The notebook {record['paper']} uses it with device {record['device']}, precision {record['precision']} and the same parameters and data."
+    setting = ", ".join(f"{k} {record[k]}" for k in ("device", "devices", "precision"))
+    return f"{done}. The notebook {record['paper']} uses it with {setting} and the same parameters and data."

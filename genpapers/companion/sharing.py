@@ -76,7 +76,8 @@ def described(name: str, paper: str) -> str:
 def facts(record: dict, seconds: float) -> list[dict]:
     "What decides a run, a line for each."
     versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
-    lines = {"key": f"`{key_of(record)}`", "seed": record["seed"], "trained": f"{seconds:.1f} s on {record['device']} in {record['precision']}"}
+    lines = {"key": f"`{key_of(record)}`", "seed": record["seed"]}
+    lines |= {"trained": f"{seconds:.1f} s on {record['devices']} {record['device']} in {record['precision']}"}
     lines |= {"entry": f"`{record['entry']}`", "code": f"`{record['code'][:16]}`", "versions": versions}
     lines |= {f"data {name}": f"`{digest[:16]}`" for name, digest in record["data"].items()}
     lines |= {f"builds on {name}": f"`{key}`" for name, key in record["needs"].items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops import scan
 from torch.export.passes import move_to_device_pass
 
 from ..base.files import UserError, file_digest, read_json, write_json
@@ -31,22 +32,16 @@ class Limiting(nn.Module):
     def forward(
         self,
         c: Tensor,  # (B, 10) one-hot
-        u: Tensor,  # (rounds + 1, B, 784 + nz) uniform
+        u: Tensor,  # (rounds + 1, B, 784 + nz) uniform, 2 rounds or more
     ) -> Tensor:  # (B, 1, 28, 28) uint8
         "Thresholded mean of s after the rounds."
-        rows = u.shape[0]
 
-        def unfinished(i, z):
-            return i < rows
-
-        def one_round(i, z):
-            now = u.index_select(0, i.reshape(1))[0]
+        def one_round(z, now):
             s = (now[:, :PIXELS].reshape(-1, 1, 28, 28) < self.nets.p_s(c, z).sigmoid()).to(c.dtype)
-            return i + 1, (now[:, PIXELS:] < self.nets.q_z(c, s).sigmoid()).to(c.dtype)
+            z = (now[:, PIXELS:] < self.nets.q_z(c, s).sigmoid()).to(c.dtype)
+            return z, z[0, 0].clone()  # `scan` wants something to stack
 
-        z = (u[0, :, PIXELS:] < self.nets.p_z(c).sigmoid()).to(c.dtype)
-        start = 1 + (0 * u[0, 0, 0]).to(torch.int64)  # a constant would stay on the device of the export
-        _, z = torch.while_loop(unfinished, one_round, (start, z))
+        z, _ = scan(one_round, (u[0, :, PIXELS:] < self.nets.p_z(c).sigmoid()).to(c.dtype), u[1:])
         return (self.nets.p_s(c, z) > 0).to(torch.uint8)
 
 # %% ../../nbs/models/polymnist_blackbox.ipynb #pb000008
@@ -66,7 +61,7 @@ def export_blackbox(
     "Write `generator.pt2` and, last, `generator.json` with its digest; the folder."
     folder, buffer = Path(folder), BytesIO()
     folder.mkdir(parents=True, exist_ok=True)
-    batch, rows = torch.export.Dim("batch", min=1, max=65536), torch.export.Dim("rows", min=2, max=65536)
+    batch, rows = torch.export.Dim("batch", min=1, max=65536), torch.export.Dim("rows", min=3, max=65536)
     example = torch.zeros(3, 10), torch.zeros(4, 3, PIXELS + nets.nz)
     with torch.no_grad():
         program = torch.export.export(Limiting(nets).eval(), example, dynamic_shapes=({0: batch}, {0: rows, 1: batch}))
@@ -100,7 +95,7 @@ def moved(program: torch.export.ExportedProgram, device: torch.device | str) -> 
 def load_blackbox(
     folder: str | Path,
     device: torch.device | str = "cpu",
-) -> Callable[..., Tensor]:  # limiting(c one-hot (B, 10), generator, rounds=100) -> s (B, 1, 28, 28) uint8
+) -> Callable[..., Tensor]:  # limiting(c one-hot (B, 10), generator, rounds=100, at least 2) -> s (B, 1, 28, 28) uint8
     "The generator of a folder, checked; no training code is imported."
     path, about = Path(folder) / "generator.pt2", read_json(Path(folder) / "generator.json")
     if not path.is_file() or file_digest(path) != about["sha256"]:

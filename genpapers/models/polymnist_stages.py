@@ -26,8 +26,9 @@ from genpapers.models.polymnist_parts import (
 
 # %% ../../nbs/models/polymnist_stages.ipynb #ps000006
 def adam(module: nn.Module, stepsize: float) -> torch.optim.Adam:
-    "Adam with its default betas over all parameters of a module."
-    return torch.optim.Adam(module.parameters(), lr=stepsize, fused=True)
+    "Adam with its default betas over all parameters of a module; on a GPU a step can be captured as a graph."
+    parameters = list(module.parameters())
+    return torch.optim.Adam(parameters, lr=stepsize, fused=True, capturable=parameters[0].is_cuda)
 
 
 def descend(loss: Tensor, optimiser: torch.optim.Optimizer) -> None:

@@ -24,6 +24,7 @@ CLAIMS = (
         "mean test accuracy over seeds of the probe trained alongside, selected on validation; the best AMR row by validation."
         " Noise is two standard errors of the difference of means over seeds: holds if not below the baseline's (within noise it is"
         " called a draw), fails if below by more than noise, undecided if below within noise or with one seed",
+        figure="probes",
     ),
     Claim(
         "C2",
@@ -31,6 +32,7 @@ CLAIMS = (
         "tables 1 to 3",
         "as for C1",
         "the same comparison of the best AMR row with the best ACAI row",
+        figure="probes",
     ),
     Claim(
         "C3",

@@ -29,6 +29,7 @@ CLAIMS = (
         "pair grids of the style vectors",
         "adversarial: median distribution error 10.65; the simple one is visibly off centre",
         "the adversarial median distribution error is below half of the simple one, its means lie within 0.5 of 0 and its deviations within 1.5 to 2.5",
+        figure="styles_adversarial",
     ),
     Claim(
         "C2",
@@ -36,6 +37,7 @@ CLAIMS = (
         "generated digits",
         "shown as pictures",
         "an independent classifier reads over 80 % of the adversarial model's digits as meant, and at least 10 points more than the simple model's",
+        figure="generated_adversarial",
     ),
     Claim(
         "C3",
@@ -43,6 +45,7 @@ CLAIMS = (
         "accuracy overall and per digit",
         "shown as a table",
         "the adversarial test accuracy is at most one point below the simple one",
+        figure="accuracy",
     ),
 )
 

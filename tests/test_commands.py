@@ -1,0 +1,85 @@
+"""The page of published commands cannot rot: every call is checked, every kind of call is run at scale smoke."""
+
+import shlex
+from pathlib import Path
+
+import forked
+import pytest
+from papermill.cli import _resolve_type
+from places import ROOT, cells, source
+
+from genpapers.base.files import read_json
+from genpapers.companion.cli import given_values
+from genpapers.companion.commands import COMMANDS, FLAGS, Command, at_smoke, genpapers_call, papermill_call
+from genpapers.companion.reproduce import declaration_of, prepare
+from genpapers.models.amr_experiments import EXPERIMENTS
+from genpapers.models.nfpi_configs import find_config
+from genpapers.papers.base import find_paper
+
+CALLS = [c for c in COMMANDS if c.parameters is not None]
+TRIED = [c for c in CALLS if c.tried]
+
+
+def name(value) -> str | None:
+    return f"{value.paper}: {value.published}" if isinstance(value, Command) else None
+
+
+@pytest.mark.parametrize("command", CALLS, ids=name)
+def test_call_is_what_the_notebook_takes(command):
+    page = find_paper(command.paper)
+    job = prepare(page, command.parameters, ROOT)
+    assert job.parameters["scale"] == "paper", "a published command means the published scale"
+    spoken = shlex.split(genpapers_call(command))
+    pairs = list(zip(spoken[4::3], spoken[5::3], strict=True))
+    assert given_values(page, pairs, None) == command.parameters
+    typed = {k: _resolve_type(v) for k, v in pairs}
+    assert prepare(page, typed, ROOT).parameters == job.parameters, "papermill and genpapers run read the call differently"
+    assert shlex.split(papermill_call(command))[3:] == spoken[3:]
+    assert prepare(page, at_smoke(command), ROOT).parameters["scale"] == "smoke"
+    assert job.parameters.get("experiment") in (None, *EXPERIMENTS)
+    assert all(find_config(c.strip()) for c in (job.parameters.get("configs") or "").split(",") if c)
+
+
+@pytest.mark.parametrize("paper", FLAGS)
+def test_flags_became_parameters(paper):
+    declared = {p.name for p in declaration_of(find_paper(paper), ROOT)}
+    assert all(parameter in declared if parameter else note for _, parameter, note in FLAGS[paper])
+
+
+def test_every_kind_is_run():
+    kinds = {"mnist_style": "models", "symvae": "methods", "polymnist": "stages"}
+    for paper, parameter in kinds.items():
+        values = {str(c.parameters.get(parameter)) for c in CALLS if c.paper == paper} - {"None"}
+        assert values == {str(c.parameters.get(parameter)) for c in TRIED if c.paper == paper} - {"None"}, paper
+    assert {c.paper for c in COMMANDS} == {c.paper for c in TRIED}
+
+
+def run(notebook: str, values: dict) -> None:
+    "Run a paper notebook's cells as papermill does, in this process."
+    from execnb.shell import CaptureShell
+
+    shell = CaptureShell(notebook)
+    for cell in (c for c in cells(Path(notebook)) if c["cell_type"] == "code"):
+        injected = "# Parameters\n" + "\n".join(f"{k} = {v!r}" for k, v in values.items())
+        for text in [source(cell)] + [injected] * ("parameters" in cell["metadata"].get("tags", [])):
+            error = shell.run_cell(text, store_history=True).exception
+            if error:
+                raise error
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    "Runs of all calls, so that one is reused by the next."
+    return tmp_path_factory.mktemp("commands")
+
+
+@pytest.mark.parametrize("command", TRIED, ids=name)
+def test_call_runs_at_smoke(command, folder, monkeypatch):
+    monkeypatch.delenv("IN_TEST", raising=False)
+    page, figures = find_paper(command.paper), folder / f"figures-{TRIED.index(command)}"
+    values = at_smoke(command) | {"runs_dir": str(folder / "runs"), "figures_dir": str(figures)}
+    status, output = forked.run(run, str(ROOT / page.notebook), values, seconds=600, measured=False)
+    assert status == 0, output
+    results = read_json(figures / command.paper / "results.json")
+    assert {k: results["parameters"][k] for k in at_smoke(command)} == at_smoke(command)
+    assert results["runs"] and set(command.shows) <= set(results["figures"])
