@@ -48,8 +48,8 @@ test: install ## check the style, run every notebook and every test, measure the
 	@$(BIN)/ruff check genpapers tests scripts
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-config=.coveragerc --cov-report=term:skip-covered
 
-lab: install ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab --notebook-dir=. nbs
+lab: install ## open JupyterLab at the first page
+	@$(BIN)/jupyter lab --notebook-dir=. nbs/start.ipynb
 
 readme: install ## make README.md from nbs/index.ipynb, and the outputs of the pages that train nothing
 	@$(BIN)/python scripts/readme.py

@@ -182,3 +182,19 @@ def test_claims_are_read_from_the_results(project):
     assert "0.9877" in said and "longer" in said and "no result of symvae says anything about C2, C3" in said and "symvae has no results" not in said
     records = json.loads(call("claims", "--json").stdout)
     assert [(r["paper"], r["name"], r["setting"], r["verdict"]) for r in records] == [("symvae", "C1", s, "holds") for s in ("quick", "longer (quick)")]
+
+
+def test_a_folder_that_cannot_be_is_a_sentence(project):
+    (project / "runs").write_text("a file where a folder must be")
+    result = call("run", "toy", "--scale", "smoke")
+    assert result.exit_code == 1 and "cannot be read or written" in result.stderr and "Traceback" not in result.output
+    assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
+
+
+@pytest.mark.parametrize("state, status", [("ok", 0), ("note", 0), ("problem", 1)])
+def test_doctor_fails_on_problems_only(monkeypatch, state, status):
+    from genpapers.companion import doctor
+
+    monkeypatch.setattr(doctor, "examine", lambda *_: [doctor.Finding("ok", "python", "3.12"), doctor.Finding(state, "disk", "1 GB free", "make room")])
+    result = call("doctor")
+    assert result.exit_code == status and result.stdout.splitlines()[1] == f"{state:8} disk      1 GB free: make room"

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from states import leaves
@@ -101,3 +102,32 @@ def test_one_iteration_of_a_hundred_classes_needs_no_cubic_table():
         iterate(Gaussians(m, s), m, s, Settings(lambda_fpi=1e6))
     largest = max(event.cpu_memory_usage for event in prof.events())
     assert largest < 10 * K * d * 8  # a table (K, K, d) would be a hundred times K d
+
+
+def write_shards(folder, generator, per_class=6, size=32):
+    "Two npz shards of train, one of test, three classes, as ImageNet's 32 x 32 pixels come."
+    for split, names in (("train", ("a", "b")), ("test", ("a",))):
+        (folder / split).mkdir(parents=True)
+        for name in names:
+            data = torch.randint(0, 256, (3 * per_class, 3 * size * size), generator=generator).to(torch.uint8).numpy()
+            np.savez(folder / split / f"{name}.npz", data=data, labels=np.arange(3 * per_class) % 3 + 1)
+
+
+@pytest.mark.parametrize("size", [32, 48])
+def test_a_folder_of_shards_is_a_training_set_with_classes(tmp_path, size):
+    write_shards(tmp_path / "pixels", torch.Generator().manual_seed(0), size=size)
+    p = parameters(configs="pixels/mean", data_dir=str(tmp_path), strategies="synthetic", items_per_class=0, batch_size=12, init_batch_size=12,
+                   classifier_per_class=4, classifier_batch_size=6, classifier_steps=1, niterations=4)
+    runs = ensure_all(plan(p), RunSettings(runs_dir=tmp_path / "runs", data_dir=str(tmp_path), device="cpu", precision="float32"))
+    model = runs["mean"].model
+    assert model.mu.shape == (3, 3 * size * size) and len(model.history) == 1 and model.history[0]["step"] == 3  # 36 images
+    assert "test_acc" in runs["classifier-synthetic-T1"].metrics
+
+
+def test_resumed_flow_with_held_out_images_equals_uninterrupted(tmp_path):
+    config = plan(parameters(held_out=0.2))[0].config
+    context = SimpleNamespace(device=CPU, data_dir=None, needs={})
+    whole = trained(build_flow, config, context, tmp_path / "whole", 7)
+    assert_same(whole, trained(build_flow, config, context, tmp_path / "parts", 2, 5, 7))
+    plain = trained(build_flow, config | {"held_out": 0.0}, context, tmp_path / "plain", 7)
+    assert not torch.equal(whole["mu"], plain["mu"])

@@ -146,7 +146,7 @@ NFPI = (
             "Tests a trained flow, then trains the classifier on its samples at T=1.", _FLOW | {"ndraws": 1, "strategies": "synthetic", "temperatures": "1.0"},
             small={"configs": "mnist5k/mean"}, tried=True,
             instead="the finished flow is found, not loaded by name; `genpapers import` brings one from elsewhere"),
-    Command("nfpi", f"{_CALL} ++use_attention_after=1", "Attention in the couplings.", _FLOW | {"use_attention": True}, small=_HERE, tried=True),
+    Command("nfpi", f"{_CALL} ++use_attention_after=1", "Attention in the couplings.", _FLOW | {"use_attention": True}, small=_HERE),
 )  # fmt: skip
 
 # %% ../../nbs/companion/commands.ipynb #co000015

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'ROOM', 'LARGEST_SHOWN', 'SMALLEST_SHOWN', 'PLACES', 'reductions', 'scale_mark', 'write_mark',
-           'picture_metadata', 'verdict', 'plain', 'settings_of', 'Study']
+           'picture_metadata', 'verdict', 'plain', 'settings_of', 'check_writable', 'Study']
 
 # %% ../../nbs/companion/study.ipynb #2ebb6011
 import json
@@ -96,6 +96,15 @@ def settings_of(p, root: Path) -> Settings:
     return Settings(p.runs_dir or root / "runs", p.data_dir or None, p.device, p.precision, p.force, devices=p.devices)
 
 
+def check_writable(folder: Path, name: str) -> None:
+    "Make a folder if need be; one that cannot be written is a `UserError` before any training."
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as e:
+        raise UserError(f"{name} leads to {folder}, which cannot be written ({e.strerror}); name another folder") from None
+
+
 class Study:
     "One execution of a paper notebook; the first line after the parameters."
 
@@ -112,6 +121,8 @@ class Study:
         scratch = Path(tempfile.mkdtemp(prefix="genpapers-")) if os.environ.get("IN_TEST") else project_root()
         self.settings = settings_of(p, scratch)
         self.folder = Path(p.figures_dir or scratch / "figures") / paper
+        check_writable(self.settings.root, "runs_dir")
+        check_writable(self.folder, "figures_dir")
         self.data, self.runs, self.numbers, self.claims, self.figures = {}, {}, {}, {}, {}
         self.room = ROOM
         display(Markdown(self.parameters_table()))

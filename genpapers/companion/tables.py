@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['show', 'duration', 'short', 'markdown_table', 'results_of', 'claim_rows', 'figure_rows', 'time_row', 'show_outcomes',
-           'checkpoint_step', 'is_locked', 'run_row']
+           'checkpoint_step', 'is_locked', 'state_of_run', 'run_row']
 
 # %% ../../nbs/companion/tables.ipynb #tb000003
 import json
@@ -113,16 +113,23 @@ def is_locked(path: Path) -> bool:
         return True
 
 
-def run_row(folder: Path) -> dict:
-    "A run's line: finished, failed, running or interrupted, and what is known of it."
-    total = read_json(folder / "config.json").get("config", {}).get("niterations", "?")
+def state_of_run(folder: Path) -> tuple[str, str]:
+    "finished, failed, running or interrupted, and what is known of it."
+    total = read_json(folder / "config.json")["config"].get("niterations", "?")
     lock, error = folder.with_name(f".{folder.name}.lock"), folder / "error.txt"
     if (folder / "done.json").exists():
-        state, facts = "finished", f"{read_json(folder / 'done.json')['seconds']:.1f} s of training"
-    elif lock.exists() and is_locked(lock):
-        state, facts = "running", f"checkpoint at step {checkpoint_step(folder)} of {total}"
-    elif error.exists():
-        state, facts = "failed", (error.read_text(encoding="utf-8").strip().splitlines() or [""])[-1]
-    else:
-        state, facts = "interrupted", f"at step {checkpoint_step(folder)} of {total}"
-    return {"run": f"{folder.parent.name}/{folder.name}", "state": state, "": facts}
+        return "finished", f"{read_json(folder / 'done.json')['seconds']:.1f} s of training"
+    if lock.exists() and is_locked(lock):
+        return "running", f"checkpoint at step {checkpoint_step(folder)} of {total}"
+    if error.exists():
+        return "failed", (error.read_text(encoding="utf-8").strip().splitlines() or [""])[-1]
+    return "interrupted", f"at step {checkpoint_step(folder)} of {total}"
+
+
+def run_row(folder: Path) -> dict:
+    "A run's line; one whose files say nothing is damaged."
+    try:
+        state, known = state_of_run(folder)
+    except (UserError, LookupError, TypeError, AttributeError, ValueError):
+        state, known = "damaged", "config.json or done.json is not what was written; remove the folder to train again"
+    return {"run": f"{folder.parent.name}/{folder.name}", "state": state, "": known}

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..base.files import UserError
 from ..data.batches import generator_for
 from .nfpi_images import pad_to
 
@@ -49,7 +50,7 @@ def narrow(net, width, nclasses):
 # %% ../../nbs/models/nfpi_classifier.ipynb #nfpi-cl-aug
 def normalise(images):
     "Bytes (B, C, H, W), padded to 32 if smaller -> float32 in [-1, 1]."
-    return pad_to(images, 32) / 127.5 - 1
+    return pad_to(images, max(32, images.shape[-1])) / 127.5 - 1
 
 
 def crop_and_flip(images, generator, pad=4):
@@ -122,7 +123,7 @@ class TrainingSet:
     def __init__(self, strategy, real_images, real_labels, nclasses, per_class, draw, seed=0):
         "draw(labels, generator) -> images uint8; per_class: synthetic images of each class."
         if strategy not in STRATEGIES:
-            raise ValueError(f"strategy is {strategy!r}; it must be one of {', '.join(STRATEGIES)}")
+            raise UserError(f"strategy is {strategy!r}; it must be one of {', '.join(STRATEGIES)}")
         device = real_images.device
         self.y = torch.arange(nclasses, device=device).repeat_interleave(0 if strategy == "real" else per_class)
         keep = len(real_images) if strategy in ("real", "mixed", "mixed_resampled") else 0

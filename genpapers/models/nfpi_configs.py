@@ -8,6 +8,8 @@ __all__ = ['MNIST', 'CONFIGS', 'VARIANTS', 'GREY', 'Config', 'find_config']
 # %% ../../nbs/models/nfpi_configs.ipynb #nfpi-cf-imports
 from dataclasses import dataclass
 
+from ..base.files import UserError
+
 # %% ../../nbs/models/nfpi_configs.ipynb #nfpi-cf-config
 @dataclass(frozen=True)
 class Config:
@@ -25,7 +27,7 @@ class Config:
     num_blocks: tuple = (8, 4, 2)
     noise: float = 0.0        # extra uniform noise on pixels in [0, 1]
     flip: bool = True         # horizontal flips in the augmentation
-    pretrained: bool = False  # starts from the weights of another run
+    needs: str = ""           # the parameter that must name an earlier run
 
 # %% ../../nbs/models/nfpi_configs.ipynb #nfpi-cf-table
 MNIST = dict(epochs=300, batch_size=1024, num_blocks=(4, 2, 1), noise=0.05, flip=False)
@@ -33,15 +35,15 @@ MNIST = dict(epochs=300, batch_size=1024, num_blocks=(4, 2, 1), noise=0.05, flip
 CONFIGS = {
     "cifar10/data_init": Config("cifar10", 1e5, False, False, False, True, 500),
     "cifar10/mean": Config("cifar10", 5e5, True, True, False, True, 500),
-    "cifar10/mean_reload": Config("cifar10", 5e5, True, True, False, True, 500, pretrained=True),
+    "cifar10/mean_reload": Config("cifar10", 5e5, True, True, False, True, 500, needs="flow_from"),
     "cifar10/mean_var": Config("cifar10", 3e5, False, True, True, True, 0),
     "cifar10/var": Config("cifar10", 1e5, False, False, True, True, 500),
-    "cifar10/imagenet_mean": Config("cifar10", 1e6, True, True, False, True, 500, pretrained=True),
+    "cifar10/imagenet_mean": Config("cifar10", 1e6, True, True, False, True, 500, needs="weights_from"),
     "cifar100/data_init": Config("cifar100", 1e6, False, False, False, False, 500),
     "cifar100/mean": Config("cifar100", 7.5e6, True, True, False, False, 500),
     "cifar100/mean_var": Config("cifar100", 3e6, False, True, True, True, 0),
     "cifar100/var": Config("cifar100", 2e6, False, False, True, True, 50),
-    "cifar100/imagenet_mean": Config("cifar100", 1e7, False, True, False, True, 0, pretrained=True),
+    "cifar100/imagenet_mean": Config("cifar100", 1e7, False, True, False, True, 0, needs="weights_from"),
     "mnist/mean_and_var": Config("mnist", 1.0, False, True, True, False, 0, **MNIST),
 }
 
@@ -51,12 +53,12 @@ GREY = ("mnist", "mnist5k", "fashion_mnist", "kmnist")
 
 
 def find_config(name):
-    "The configuration `data set/variant`; a ValueError lists what there is."
+    "The configuration `data set/variant`; a UserError lists what there is."
     if name in CONFIGS:
         return CONFIGS[name]
-    dataset, _, variant = name.partition("/")
+    dataset, _, variant = name.rpartition("/")
     if variant not in VARIANTS:
-        raise ValueError(f"there is no configuration {name!r}; the published ones are {', '.join(CONFIGS)}, "
+        raise UserError(f"there is no configuration {name!r}; the published ones are {', '.join(CONFIGS)}, "
                          f"and any data set takes one of {', '.join(VARIANTS)}")
     like = CONFIGS[f"cifar10/{variant}"]
     options = MNIST if dataset in GREY else dict(flip=dataset != "svhn")

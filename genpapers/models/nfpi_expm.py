@@ -10,6 +10,8 @@ import math
 
 import torch
 
+from ..base.files import UserError
+
 # %% ../../nbs/models/nfpi_expm.ipynb #nfpi-ex-expm
 ORDER = 12  # Taylor degree: float32 rounding up to norm REACH
 REACH = 1.5
@@ -41,7 +43,7 @@ def expm_apply(columns, x, substeps=1):
 def substeps_for(norm):
     "How many substeps `expm_apply` needs for matrices of this norm (a plain number), at least one."
     if not math.isfinite(norm):
-        raise ValueError(f"a coupling matrix has the norm {norm}; the training has diverged")
+        raise UserError(f"a coupling matrix has the norm {norm}; the training has diverged")
     return max(1, math.ceil(norm / REACH))
 
 # %% ../../nbs/models/nfpi_expm.ipynb #nfpi-ex-low

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from ..base.files import UserError
 from .nfpi_flow_coupling import cover_norms, make_coupling
 from .nfpi_flow_layers import CONVS, ActNorm, squeeze, unsqueeze
 
@@ -37,9 +38,11 @@ class FlowConfig:
 
     def __post_init__(self):
         if self.level_method not in LEVEL_METHODS:
-            raise ValueError(f"level_method is {self.level_method!r}; it must be one of {', '.join(LEVEL_METHODS)}")
+            raise UserError(f"level_method is {self.level_method!r}; it must be one of {', '.join(LEVEL_METHODS)}")
+        if not len(self.num_flows) == len(self.num_blocks) == len(self.hidden):
+            raise UserError(f"num_flows {self.num_flows}, num_blocks {self.num_blocks} and hidden {self.hidden} must have one number a level each")
         if not 1 <= self.level_idx <= len(self.num_flows):
-            raise ValueError(f"level_idx is {self.level_idx}; it must lie in 1..{len(self.num_flows)}")
+            raise UserError(f"level_idx is {self.level_idx}; it must lie in 1..{len(self.num_flows)}")
 
     @property
     def nlevels(self):
@@ -212,15 +215,16 @@ def ema_decay(n, beta=0.9999, power=0.75):
 
 
 class EMA(nn.Module):
-    "Exponential moving average of a flow's weights."
+    "Exponential moving average of a flow's weights; `beta`: its largest decay."
 
-    def __init__(self, flow):
+    def __init__(self, flow, beta=0.9999):
         super().__init__()
+        self.beta = beta
         self.flow = copy.deepcopy(flow).requires_grad_(False)
 
     @torch.no_grad()
     def update(self, flow, n):
         "n-th update, 1-based."
-        decay = ema_decay(n)
+        decay = ema_decay(n, self.beta)
         mine, theirs = list(self.flow.state_dict().values()), list(flow.state_dict().values())
         torch._foreach_lerp_(mine, theirs, 1 - decay)

@@ -10,6 +10,7 @@ __all__ = ['LOW_RANK_ABOVE', 'Coupling', 'AdditiveCoupling', 'AffineCoupling', '
 import torch
 from torch import nn
 
+from ..base.files import UserError
 from .nfpi_expm import expm_apply, low_rank_apply, substeps_for
 from .nfpi_flow_net import CouplingNet
 
@@ -157,7 +158,7 @@ def make_coupling(kind, channels, hidden, nblocks, attention=False):
     kinds = {"matrixexp": LowRankCoupling if channels // 2 > LOW_RANK_ABOVE else ExpCoupling,
              "affine": AffineCoupling, "additive": AdditiveCoupling}
     if kind not in kinds:
-        raise ValueError(f"flow_type is {kind!r}; it must be one of {', '.join(kinds)}")
+        raise UserError(f"flow_type is {kind!r}; it must be one of {', '.join(kinds)}")
     return kinds[kind](channels, hidden, nblocks, attention)
 
 

@@ -9,6 +9,7 @@ __all__ = ['objective', 'gradient', 'NoStationaryPoint', 'natural_gradient', 'ne
 # %% ../../nbs/models/nfpi_stationary.ipynb #nfpi-st-imports
 import torch
 
+from ..base.files import UserError
 from .nfpi_fpi import (FixedPointError, Gaussians, Solution, check_finite, fixed_point, kl_summary, pair_weights,
                                        pairwise_kl, push, variance_sides)
 
@@ -100,6 +101,6 @@ def place_gaussians(g, m, s, settings):
 
     Raises the errors of `fixed_point` and, in exact mode, NoStationaryPoint."""
     if settings.mode not in ("reference", "exact"):
-        raise ValueError(f"mode is {settings.mode!r}; it must be 'reference' or 'exact'")
+        raise UserError(f"mode is {settings.mode!r}; it must be 'reference' or 'exact'")
     check_finite(Gaussians(m, s), "statistics")
     return (fixed_point if settings.mode == "reference" else stationary_point)(g, m, s, settings)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..base.files import UserError
 from ..data.batches import generator_for
 from .nfpi_flow import EMA, Flow
 from .nfpi_fpi import ClassStatistics, Gaussians, initial_gaussians
@@ -71,15 +72,17 @@ OPTIMIZERS = {"adamax": torch.optim.Adamax, "adam": torch.optim.Adam, "adamw": t
 class ConditionalFlow:
     "A flow, its class Gaussians and their training. Attributes without underscore are the state of a run."
 
-    def __init__(self, images, labels, nclasses, flow, options, settings, per_epoch, seed=0):
+    def __init__(self, images, labels, nclasses, flow, options, settings, per_epoch, seed=0, rows=None):
         """images: (N, C, H, W) uint8 and labels: (N,) int64, all training data on the training's device; flow: FlowConfig;
-        options: Options; settings: the fixed point iteration's Settings; per_epoch: steps of an epoch."""
+        options: Options; settings: the fixed point iteration's Settings; per_epoch: steps of an epoch;
+        rows: of the images for the start, and of those for the iteration (None: all for both)."""
         device = images.device
         self._images, self._labels, self._options, self._settings, self._per_epoch = images, labels, options, settings, per_epoch
         self._config, self._K, self._size = flow, nclasses, images.shape[-1]
         self._start_weights, self._seed = None, seed
+        self._rows = rows or (torch.arange(len(labels), device=device),) * 2
         self.flow = Flow(flow).to(device)
-        self.ema = EMA(self.flow) if options.ema_beta else None
+        self.ema = EMA(self.flow, options.ema_beta) if options.ema_beta else None
         self.optimizer = OPTIMIZERS[options.optimizer](self.flow.parameters(), lr=options.lr)
         self.generator = generator_for(seed, "augment", device=device)
         self.mu = torch.zeros(nclasses, flow.d, dtype=torch.float64, device=device)
@@ -97,28 +100,29 @@ class ConditionalFlow:
 
     # training
     def step(self, batch):
-        "One optimiser step on (images uint8, labels). Returns nll (nats), bpd, norm: means over the batch, detached."
+        "One optimiser step on (images uint8, labels). Returns nll (nats), bpd and acc, means over the batch, detached."
         if self.nsteps == 0:
             self.start()
         self.cover(self.substeps)
         self.set_lr()
         self.optimizer.zero_grad()
-        nll = self.accumulate(*batch)
+        nll, acc = self.accumulate(*batch)
         self.optimizer.step()
         self.update_ema()
         self.nsteps += 1
         if self.nsteps % self._per_epoch == 0:
             self.end_epoch(self.nsteps // self._per_epoch - 1)
-        return {"nll": nll, "bpd": nll / (self._config.D * math.log(2))}
+        return {"nll": nll, "bpd": nll / (self._config.D * math.log(2)), "acc": acc}
 
     def accumulate(self, images, y):
-        "Gradient of the mean nll over the batch, in parts of micro_batch images; returns the loss."
-        x, size, total = self.prepare(images, self.generator, train=True), self._options.micro_batch or len(images), 0.0
+        "Gradient of the mean nll over the batch, in parts of micro_batch images; returns the loss and the accuracy."
+        x, size, total, right = self.prepare(images, self.generator, train=True), self._options.micro_batch or len(images), 0.0, 0.0
         for part, labels in zip(x.split(size), y.split(size)):
-            nll = negative_log_likelihood(self.flow(part), labels, self.mu, self.v, self._config.D).sum() / len(images)
+            out = self.flow(part)
+            nll = negative_log_likelihood(out, labels, self.mu, self.v, self._config.D).sum() / len(images)
             nll.backward()
-            total = total + nll.detach()
-        return total
+            total, right = total + nll.detach(), right + (class_log_probs(out.z.detach(), self.mu, self.v).argmax(1) == labels).sum()
+        return total, right / len(images)
 
     def set_lr(self):
         "Linear warm-up."
@@ -146,29 +150,30 @@ class ConditionalFlow:
     # Gaussians
     def start(self):
         "Data-dependent start of the flow, weights of another run if given, and the Gaussians' statistics."
-        first = self._images[torch.randperm(len(self._images), generator=generator_for(self._seed, "init"))[:self._options.init_batch_size]]
+        order = torch.randperm(len(self._rows[0]), generator=generator_for(self._seed, "init")).to(self._images.device)
+        first = self._images[self._rows[0][order[:self._options.init_batch_size]]]
         with torch.autocast(first.device.type, enabled=False):
             self.flow.initialise(self.prepare(first, self.generator, train=True))
         if self._start_weights:
             load_matching(self.flow, self._start_weights)
         self.flow.cover_norms()
         self.substeps = max(c.substeps for c in self.flow.couplings())
-        self.mu, self.v = initial_gaussians(self.statistics(), self._options.identity_diag)
+        self.mu, self.v = initial_gaussians(self.statistics(self._rows[0]), self._options.identity_diag)
         self.first_mu, self.first_v = self.mu, self.v
 
     @torch.no_grad()
-    def statistics(self, batch_size=500):
-        "Class means and variances of the latents of all training images, augmented as in training; online weights, float32."
+    def statistics(self, rows, batch_size=500):
+        "Class means and variances of the latents of these rows of the images, augmented as in training; online weights, float32."
         stats = ClassStatistics(self._K, self._config.d, self._images.device)
         with torch.autocast(self._images.device.type, enabled=False):
-            rows = class_rows(self._labels, self._options.statistics_per_class, self._seed)
+            rows = rows[class_rows(self._labels[rows], self._options.statistics_per_class, self._seed)]
             for images, y in ((self._images[part], self._labels[part]) for part in rows.split(batch_size)):
                 stats.add(self.flow(self.prepare(images, self.generator, train=True)).z, y)
         return stats.gaussians()
 
     def place(self):
         "The fixed point iteration on the present latents; its course is appended to `history`."
-        m, s = self.statistics()
+        m, s = self.statistics(self._rows[1])
         solution = place_gaussians(Gaussians(self.mu, self.v), m, s, self._settings)
         self.mu, self.v = (x.float().double() for x in solution.gaussians)  # stored as float32 by the reference
         self.history = self.history + [{"step": self.nsteps, "converged": solution.converged, "iterations": solution.history}]
@@ -179,7 +184,7 @@ def load_matching(flow, state):
     own = flow.state_dict()
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     if not fitting:
-        raise ValueError("no tensor of weights_from fits this flow; are the numbers of flow steps, blocks and channels the same?")
+        raise UserError("no tensor of weights_from fits this flow; are the numbers of flow steps, blocks and channels the same?")
     flow.load_state_dict(fitting, strict=False)
     return len(fitting)
 

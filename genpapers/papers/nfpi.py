@@ -12,8 +12,8 @@ from .base import Choice, Claim, Paper, Range
 # %% ../../nbs/papers/nfpi.ipynb #nfpi-pa-scales
 COMMON = dict(
     conv_type="matrixexp", flow_type="matrixexp", use_attention=False, level_method="all_levels", level_idx=1, optimizer="adamax", lr=0.01,
-    fpi_mode="reference", fpi_epochs="0", classifier_flow="mean", mixing=1.0, weights_from=None, items_per_class_val=None, epochs=None,
-    lambda_fpi=None,
+    fpi_mode="reference", fpi_epochs="0", classifier_flow="mean", mixing=1.0, weights_from=None, flow_from=None, held_out=0.0,
+    items_per_class_val=None, epochs=None, lambda_fpi=None,
 )
 
 SMOKE = dict(
@@ -46,8 +46,10 @@ LIMITS = {
     "batch_size": Range(2, 10 ** 5), "micro_batch": Range(0, 10 ** 5), "hidden": Range(1, 4096), "lr": Range(1e-8, 1.0),
     "warmup_steps": Range(0, 10 ** 6), "init_batch_size": Range(2, 10 ** 5), "lambda_fpi": Range(0.0, 1e12), "ema_beta": Range(0.0, 0.999999),
     "level_idx": Range(1, 3), "classifier_steps": Range(1, 10 ** 7), "classifier_epochs": Range(1, 10 ** 4), "classifier_batch_size": Range(2, 10 ** 4),
-    "classifier_per_class": Range(2, 10 ** 6), "classifier_width": Range(0.01, 4.0), "classifier_lr": Range(1e-6, 10.0), "mixing": Range(0.01, 100.0),
+    "classifier_per_class": Range(0, 10 ** 6), "classifier_width": Range(0.01, 4.0), "classifier_lr": Range(1e-6, 10.0), "mixing": Range(0.01, 100.0),
     "evaluate_every": Range(0, 10 ** 8), "ndraws": Range(1, 100), "npoints": Range(100, 10 ** 6), "planar_lambda": Range(0.0, 1e9),
+    "held_out": Range(0.0, 0.9), "fpi_alpha": Range(1e-3, 1e6), "fpi_epsilon": Range(0.0, 1e6), "fpi_max_iters": Range(1, 10 ** 7),
+    "fpi_damping": Range(1e-3, 1.0),
     "conv_type": Choice("matrixexp", "standard", "decomposition"), "flow_type": Choice("matrixexp", "affine", "additive"),
     "level_method": Choice("all_levels", "all_levels_idx", "spcb"), "optimizer": Choice("adamax", "adam", "adamw"), "fpi_mode": Choice("reference", "exact"),
 }

@@ -8,10 +8,13 @@ __all__ = ['NAMES', 'normalised', 'owners_to_weights', 'mixed', 'draw', 'control
 # %% ../../nbs/pictures/amr_explorer.ipynb #e2b6a28c
 import numpy as np
 import torch
+from ipywidgets import FloatSlider, IntSlider, ToggleButtons, Widget
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..models.amr_mixers import combine, fixed_weights
 from ..models.amr_views import codes_of, shown
+from .explorer import Explorer, figure_png
 
 NAMES = "ABC"
 
@@ -39,42 +42,49 @@ def mixed(model, images: Tensor, weights: list[float] | None = None, owners: lis
     return shown(model.decode(torch.cat((h[:, 0], mix))))
 
 # %% ../../nbs/pictures/amr_explorer.ipynb #a0bcfcaf
-def draw(pictures: np.ndarray) -> None:
-    "Parents and mix, side by side."
-    import matplotlib.pyplot as plt
-
-    fig, axes = plt.subplots(1, len(pictures), figsize=(1.7 * len(pictures), 1.9), layout="constrained")
-    for axis, picture, title in zip(axes, pictures, [*NAMES[: len(pictures) - 1], "mix"]):
+def draw(pictures: np.ndarray, caption: str) -> Figure:
+    "Parents and, a little apart, their mix."
+    fig = Figure(figsize=(1.6 * len(pictures) + 0.3, 2.0), layout="constrained")
+    axes = fig.subplots(1, len(pictures) + 1, width_ratios=[1] * (len(pictures) - 1) + [0.15, 1])
+    axes[-2].axis("off")
+    for axis, picture, title in zip([*axes[:-2], axes[-1]], pictures, [*NAMES[: len(pictures) - 1], caption]):
         axis.imshow(picture.transpose(1, 2, 0).repeat(3 // len(picture), 2))
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title, fontsize=8)
         axis.axis("off")
-    plt.show()
+    return fig
 
 
-def controls(count: int, channels: int, parents: int) -> dict:
-    "Sliders that pick `parents` of `count` pictures, sliders of their weights, and an owner per channel."
-    from ipywidgets import Checkbox, FloatSlider, IntSlider, ToggleButtons
+def controls(count: int, channels: int, parents: int) -> dict[str, Widget]:
+    "Sliders that pick `parents` of `count` pictures, the way of mixing, sliders of weights, and an owner per channel."
+    names, thin = NAMES[:parents], {"button_width": "3em"}
+    picks = {f"picture_{n}": IntSlider(i % count, 0, count - 1, description=f"{n}: picture") for i, n in enumerate(names)}
+    way = ToggleButtons(options=[("by weights", False), ("by channels", True)], description="mix", style={"button_width": "7em"})
+    soft = {f"weight_{n}": FloatSlider(1 / parents, min=0, max=1, step=0.05, description=f"weight of {n}") for n in names}
+    options = [(n, i) for i, n in enumerate(names)]
+    owners = {f"channel_{c}": ToggleButtons(options=options, value=c % parents, description=f"channel {c + 1}", style=thin) for c in range(channels)}
 
-    picks = {f"picture_{n}": IntSlider(i, 0, count - 1, description=f"picture {n}") for i, n in enumerate(NAMES[:parents])}
-    soft = {
-        f"weight_{n}": FloatSlider(1 / parents, min=0, max=1, step=0.05, description=f"weight {n}") for n in NAMES[:parents]
-    }
-    options = [(n, i) for i, n in enumerate(NAMES[:parents])]
-    owners = {f"channel_{c}": ToggleButtons(options=options, description=f"channel {c}") for c in range(channels)}
-    return picks | soft | {"by_channel": Checkbox(False, description="mix channel by channel")} | owners
+    def grey(_=None) -> None:
+        for active, group in ((not way.value, soft), (way.value, owners)):
+            for control in group.values():
+                control.disabled = not active
+
+    way.observe(grey, "value")
+    grey()
+    return picks | {"by_channel": way} | soft | owners
 
 
-def explorer(model, images: Tensor, parents: int = 3):
-    "Widgets over a trained model and pictures (N, c, H, W) uint8: a box with controls on the left, pictures on the right."
-    from ipywidgets import HBox, VBox, interactive_output
+def explorer(model, images: Tensor, parents: int = 3) -> Explorer:
+    "Controls over a trained model and pictures (N, c, H, W) uint8, beside the parents and their mix."
+    channels, names = min(codes_of(model, images[:1]).shape[1], 16), NAMES[:parents]
 
-    channels = min(codes_of(model, images[:1]).shape[1], 16)
-    widgets = controls(len(images), channels, parents)
+    def picture(by_channel: bool, **values) -> bytes:
+        chosen = images[[values[f"picture_{n}"] for n in names]]
+        weights = normalised([values[f"weight_{n}"] for n in names])
+        owners = [values[f"channel_{c}"] for c in range(channels)] if by_channel else None
+        caption = "channels of " + " ".join(names[o] for o in owners) if by_channel and channels <= 6 else "mix"
+        if not by_channel:
+            caption = " + ".join(f"{w:.2f} {n}" for w, n in zip(weights, names))
+        return figure_png(draw(mixed(model, chosen, weights, owners), caption), 110)
 
-    def update(**values):
-        chosen = images[[values[f"picture_{n}"] for n in NAMES[:parents]]]
-        soft = [values[f"weight_{n}"] for n in NAMES[:parents]]
-        owners = [values[f"channel_{c}"] for c in range(channels)] if values["by_channel"] else None
-        draw(mixed(model, chosen, soft, owners))
-
-    return HBox([VBox(list(widgets.values())), interactive_output(update, widgets)])
+    about = "Which pictures are mixed, and how: all feature maps of the code in the same proportion, or each one from a single parent."
+    return Explorer(picture, controls(len(images), channels, parents), about)

@@ -5,11 +5,9 @@
 # %% auto #0
 __all__ = ['class_colours', 'plane', 'scatter_classes', 'scatter_panels', 'scatter_gaussians', 'draw_ellipses', 'set_limits',
            'iterates', 'film', 'filmstrip', 'name_axes', 'kl_heat', 'convergence', 'sweep_curve', 'tiles', 'image_rows',
-           'curves', 'confusion_matrices', 'bars', 'explorer_figure', 'explorer']
+           'curves', 'confusion_matrices', 'bars']
 
 # %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-imports
-from dataclasses import replace
-
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -18,7 +16,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
-from ..models.nfpi_fpi import fixed_point, iterate, pairwise_kl
+from ..models.nfpi_fpi import iterate
 
 # %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-plane
 def class_colours(n):
@@ -138,7 +136,8 @@ def convergence(histories):
         left.plot(range(1, len(rows) + 1), steps, color=f"C{k}", label=name)
         right.plot([r["mean_kl"] for r in rows], color=f"C{k}")
         right.plot([r["min_kl"] for r in rows], color=f"C{k}", linestyle=":")
-    left.set(yscale="log", xlabel="iteration", ylabel="largest step of a class (L2)"), left.legend(fontsize=8)
+    left.set(yscale="log", xlabel="iteration", ylabel="largest step of a class (L2)")
+    left.legend(fontsize=8) if histories else None
     right.set(yscale="log", xlabel="iteration", ylabel="pairwise KL: mean, min (dotted)")
     return fig
 
@@ -177,17 +176,17 @@ def image_rows(rows, labels, size=0.3):
     return fig
 
 # %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-curves-md-code
-def curves(metrics, names, ylabel):
-    "Curves of some metrics of several runs. metrics: run name -> DataFrame with a row per step (index or column `step`)."
-    fig = Figure(figsize=(6, 3.2), layout="constrained")
-    ax = fig.add_subplot()
-    for k, (run, frame) in enumerate(metrics.items()):
-        x = frame["step"] if "step" in frame else frame.index.to_series()
-        for name, style in zip(names, ("-", "--", ":")):
-            if name in frame:
-                kept = frame[name].notna()
-                ax.plot(x[kept], frame[name][kept], style, color=f"C{k}", label=f"{run} {name}", marker="." if kept.sum() < 30 else None)
-    ax.set(xlabel="step", ylabel=ylabel), ax.legend(fontsize=7)
+def curves(metrics, panels):
+    "Metrics of several runs over the steps. metrics: run -> DataFrame, a row per step; panels: label of an axis -> names of metrics."
+    fig = Figure(figsize=(4.8 * len(panels), 3.4), layout="constrained")
+    for ax, (ylabel, names) in zip(fig.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+        for k, (run, frame) in enumerate(metrics.items()):
+            for name, style in zip(names, ("-", "x--")):
+                if name in frame:
+                    kept = frame[name].dropna()
+                    ax.plot(kept.index, kept, style, color=f"C{k}", label=f"{run} {name}")
+        ax.set(xlabel="step", ylabel=ylabel)
+        ax.legend(fontsize=7) if ax.lines else None
     return fig
 
 
@@ -213,38 +212,3 @@ def bars(values, ylabel, baseline=None):
     if baseline is not None:
         ax.axhline(baseline, color="grey", linestyle=":")
     return fig
-
-# %% ../../nbs/pictures/nfpi.ipynb #nfpi-pi-widget
-def explorer_figure(statistics, settings, classes):
-    "Ellipses at the fixed point and the pairwise KL table."
-    solution = fixed_point(statistics, *statistics, settings)
-    fig = Figure(figsize=(9, 4.2), layout="constrained")
-    left, right = fig.subplots(1, 2)
-    left.set_aspect("equal"), left.axis("off")
-    draw_ellipses(left, solution.gaussians), set_limits(left, [solution.gaussians])
-    left.set_title(f"{len(solution.history)} iterations" + ("" if solution.converged else ", not converged"), fontsize=10)
-    kl = pairwise_kl(*solution.gaussians)
-    image = right.imshow(kl.numpy(), cmap="viridis")
-    right.set_title("pairwise KL divergence", fontsize=10)
-    name_axes(right, classes)
-    fig.colorbar(image, ax=right, shrink=0.8)
-    return fig
-
-
-def explorer(statistics, classes, settings):
-    "An ipywidgets box over `explorer_figure`. statistics: Gaussians (K, 2); settings: where it starts."
-    import ipywidgets as widgets
-    from IPython.display import display
-    log_lambda = widgets.FloatSlider(value=np.log10(settings.lambda_fpi), min=0, max=5, step=0.1, description="log10 λ")
-    means, variances = (widgets.Checkbox(value=True, description=name) for name in ("means", "variances"))
-    out = widgets.Output()
-
-    def redraw(*_):
-        chosen = replace(settings, lambda_fpi=10 ** log_lambda.value, train_mu=means.value, train_sigma=variances.value)
-        out.clear_output(wait=True)
-        with out:
-            display(explorer_figure(statistics, chosen, classes))
-    for control in (log_lambda, means, variances):
-        control.observe(redraw, "value")
-    redraw()
-    return widgets.VBox([widgets.HBox([log_lambda, means, variances]), out])

@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..models.style import AutoEncoder, draw_digits
+from ..models.style import STYLE_SCALE, AutoEncoder, draw_digits
+from .explorer import Explorer
 
 COLOURS = plt.get_cmap("tab10").colors
 
@@ -160,17 +161,14 @@ def png_bytes(image: Tensor, zoom: int = 8) -> bytes:
     return content.getvalue()
 
 
-def explorer(net: AutoEncoder) -> ipywidgets.Widget:
+def explorer(net: AutoEncoder) -> Explorer:
     "Digit and style sliders beside the digit that `net` draws from them."
     digit = ipywidgets.IntSlider(3, 0, 9, description="digit")
-    styles = [ipywidgets.FloatSlider(0, min=-5, max=5, step=0.1, description=f"style {k + 1}") for k in range(net.feat_size)]
-    picture = ipywidgets.Image(format="png")
+    names = [f"style_{k + 1}" for k in range(net.feat_size)]
+    styles = {n: ipywidgets.FloatSlider(0, min=-5, max=5, step=0.1, description=n.replace("_", " "), readout_format=".1f") for n in names}
 
-    def draw(_=None) -> None:
-        style = torch.tensor([[s.value for s in styles]])
-        picture.value = png_bytes(draw_digits(net, torch.tensor([digit.value]), style)[0])
+    def draw(digit: int, **style: float) -> bytes:
+        return png_bytes(draw_digits(net, torch.tensor([digit]), torch.tensor([[style[n] for n in names]]))[0])
 
-    for slider in (digit, *styles):
-        slider.observe(draw, "value")
-    draw()
-    return ipywidgets.HBox([ipywidgets.VBox([digit, *styles]), picture])
+    about = f"Which digit, and how it is written. Two styles in three lie between -{STYLE_SCALE:g} and {STYLE_SCALE:g} in training with an adversary."
+    return Explorer(draw, {"digit": digit} | styles, about)
