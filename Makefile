@@ -5,7 +5,7 @@ WORKERS ?= 2
 JOBS ?= 2
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install .venv reproduce test lab readme outputs clean
+.PHONY: help install .venv reproduce test docs lab readme outputs clean
 
 # What decides whether an installation is still right: the requirements, not the dates of the files.
 DIGEST = import hashlib, pathlib; \
@@ -48,6 +48,9 @@ test: install ## check the style, run every notebook and every test, measure the
 	@$(BIN)/ruff check genpapers tests scripts
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-config=.coveragerc --cov-report=term:skip-covered
 
+docs: install ## build the documentation in _docs/: open _docs/index.html
+	@OMP_NUM_THREADS=1 $(BIN)/python scripts/docs.py
+
 lab: install ## open JupyterLab at the first page
 	@$(BIN)/jupyter lab --notebook-dir=. nbs/start.ipynb
 
@@ -57,6 +60,6 @@ readme: install ## make README.md from nbs/index.ipynb, and the outputs of the p
 outputs: install ## keep the outputs of the last make reproduce in the notebooks that it ran
 	@$(BIN)/python scripts/outputs.py
 
-clean: ## remove .venv and caches; runs/, figures/ and data/ stay
-	rm -rf .venv .pytest_cache .ruff_cache .coverage .coverage.* htmlcov *.egg-info
+clean: ## remove .venv, _docs/ and caches; runs/, figures/ and data/ stay
+	rm -rf .venv _docs .pytest_cache .ruff_cache .coverage .coverage.* htmlcov *.egg-info
 	find genpapers tests scripts nbs \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

@@ -12,7 +12,7 @@ from execnb.shell import CaptureShell
 from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("nbs/index.ipynb", "nbs/commands.ipynb")
+PAGES = ("nbs/index.ipynb", "nbs/method.ipynb", "nbs/commands.ipynb")
 
 
 def executed(notebook: dict) -> dict:

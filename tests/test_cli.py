@@ -92,6 +92,7 @@ print(used.ru_utime + used.ru_stime, any(m in sys.modules for m in ("torch", "pa
         (["run", "toy", "--scale", "huge"], "scale is 'huge'; allowed: str, smoke, quick, paper"),
         (["reproduce", "--scale", "huge"], "scale is 'huge'; allowed: str, smoke, quick, paper"),
         (["reproduce", "toy", "cycle_gan"], "there is no paper named 'cycle_gan'"),
+        (["reproduce", "--scheduler", "tcp://127.0.0.1:1"], "--scheduler is for Dask; add --engine dask"),
         (["data", "verify", "cifar"], "there is no data set named 'cifar'"),
         (["bench", "cycle_gan"], "there is no paper named 'cycle_gan'"),
     ],
@@ -164,6 +165,18 @@ def test_several_notebooks_share_the_cores(project, monkeypatch):
     outcomes = run_jobs([prepare(TOY, {"scale": s}) for s in ("smoke", "paper")], workers=2)
     assert [o.state for o in outcomes] == ["done", "failed"] and "AssertionError" in outcomes[1].message
     assert int((project / "figures/toy/threads.txt").read_text()) == max(1, len(os.sched_getaffinity(0)) // 2)
+
+
+def test_reproduce_on_a_scheduler_that_is_there(project, monkeypatch):
+    "The notebook is executed by a worker, once; parameters reach it."
+    from genpapers.companion import cluster as places
+
+    with places.cluster(workers=1) as client:
+        words = ("reproduce", "toy", "--scale", "smoke", "-p", "epochs", "3", "--engine", "dask", "--scheduler", client.scheduler.address)
+        first, second = call(*words), call(*words)
+    assert first.exit_code == 0, first.output
+    assert read_json(project / "figures/toy/results.json")["epochs"] == 3
+    assert "toy: done after" in first.stderr and "toy: unchanged after" in second.stderr and executions(project) == 1
 
 
 def test_params_show_types_defaults_limits_and_help(project):

@@ -1,15 +1,13 @@
 """One run on two processes: the numbers of one, ranks that are killed, stopped and broken."""
 
 import signal
-import time
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from test_resume import only, same, start
-from toy_training import LONG, settings, spec
+from toy_training import MEDIUM, settings, spec, step_saved, wait_for_step
 
 from genpapers.models.style import plan
 from genpapers.train.checkpoint import load_state
@@ -30,31 +28,22 @@ def test_a_model_without_noise_learns_the_same_on_two_processes(tmp_path):
     np.testing.assert_allclose(*weights, atol=1e-4)
 
 
-def until_checkpoint(folder: Path) -> None:
-    deadline = time.monotonic() + 240
-    while not list(folder.glob("toy/toy-*/checkpoint.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-
-
 def test_killed_ranks_cost_their_own_steps_only(tmp_path, monkeypatch):
     "Rank 1 dies, rank 0 dies, the process that waits for them dies; with dropout and noise the result has the same bits."
-    whole = ensure(spec(LONG), settings(tmp_path / "whole", devices=2))
+    whole = ensure(spec(MEDIUM), settings(tmp_path / "whole", devices=2))
     killed = settings(tmp_path / "killed", devices=2)
-    for rank, step in ((1, 40), (0, 90)):
+    for rank, step in ((1, 30), (0, 60)):
         monkeypatch.setenv("TOY_KILL", f"rank {rank} step {step}")
         with pytest.raises(TrainingError):
-            ensure(spec(LONG), killed)
-        state = load_state(only(tmp_path / "killed", "toy/toy-*/checkpoint.safetensors"))
-        assert 0 < state["step"] <= step
+            ensure(spec(MEDIUM), killed)
+        reached = step_saved(tmp_path / "killed")
+        assert 0 < reached <= step
     monkeypatch.delenv("TOY_KILL")
     process = start("two", tmp_path / "killed")
-    reached, deadline = state["step"], time.monotonic() + 240
-    while state["step"] <= reached and time.monotonic() < deadline:
-        time.sleep(0.05)
-        state = load_state(only(tmp_path / "killed", "toy/toy-*/checkpoint.safetensors"))
+    wait_for_step(tmp_path / "killed", reached)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    again = ensure(spec(LONG), killed)
+    again = ensure(spec(MEDIUM), killed)
     assert not again.reused and again.key == whole.key
     states = [load_state(r.folder / "checkpoint.safetensors") for r in (whole, again)]
     for part in ("step", "model", "averages", "random"):
@@ -63,19 +52,18 @@ def test_killed_ranks_cost_their_own_steps_only(tmp_path, monkeypatch):
 
 
 def test_noise_differs_between_ranks_and_learns_as_one_process_does(tmp_path):
-    one, two = (ensure(spec(600), settings(tmp_path, devices=n, checkpoint_seconds=60)) for n in (1, 2))
+    one, two = (ensure(spec(200), settings(tmp_path, devices=n, checkpoint_seconds=60)) for n in (1, 2))
     assert one.key != two.key
-    assert two.metrics["loss"].iloc[-1] == pytest.approx(one.metrics["loss"].iloc[-1], rel=0.2)
+    assert two.metrics["loss"].iloc[-1] == pytest.approx(one.metrics["loss"].iloc[-1], rel=0.3)
 
 
 def test_sigterm_saves_and_stops(tmp_path):
     process = start("two", tmp_path)
-    until_checkpoint(tmp_path)
-    before = load_state(only(tmp_path, "toy/toy-*/checkpoint.safetensors"))["step"]
+    before = wait_for_step(tmp_path, 0)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=240)
     assert process.returncode == -signal.SIGINT
-    assert before <= load_state(only(tmp_path, "toy/toy-*/checkpoint.safetensors"))["step"] < LONG
+    assert before <= step_saved(tmp_path) < MEDIUM
     assert not list(tmp_path.glob("toy/toy-*/done.json"))
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -12,11 +13,13 @@ import torch
 from torch import nn
 
 from genpapers.data.batches import Batches, generator_for
+from genpapers.train.checkpoint import load_state
 from genpapers.train.loop import Training
 from genpapers.train.runs import Run, RunSpec, Settings, ensure
 
 KILLS = 20
 LONG = 1500  # steps of the training that is killed
+MEDIUM = 150  # of one on two processes, whose steps wait for each other
 
 
 class Toy:
@@ -38,6 +41,9 @@ class Toy:
         self.optimiser.step()
         self.schedule.step()
         self.steps += 1
+        if "TOY_STEPS" in os.environ:
+            with open(os.environ["TOY_STEPS"], "a") as f:
+                f.write(f"{os.getpid()} {self.steps}\n")
         if os.environ.get("TOY_KILL") == f"rank {os.environ.get('LOCAL_RANK')} step {self.steps}":
             os.kill(os.getpid(), signal.SIGKILL)
         return {"loss": loss.detach()}
@@ -68,6 +74,24 @@ def settings(folder: Path, **more) -> Settings:
 
 def train(folder: Path, niterations: int) -> Run:
     return ensure(spec(niterations), settings(folder))
+
+
+def step_saved(folder: Path) -> int:
+    "The step of the one toy's checkpoint below a folder, while it may be replaced; 0 without one."
+    for path in folder.glob("toy/toy-*/checkpoint.safetensors"):
+        copy = shutil.copy(path, folder / "copy.safetensors")  # a checkpoint is opened more than once when it is read
+        return load_state(copy)["step"]
+    return 0
+
+
+def wait_for_step(folder: Path, more_than: int) -> int:
+    "The step of the checkpoint as soon as it is beyond a number."
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        if (step := step_saved(folder)) > more_than:
+            return step
+        time.sleep(0.02)
+    raise TimeoutError(f"no checkpoint beyond step {more_than}")
 
 
 def child(work) -> int:
@@ -120,7 +144,7 @@ ACTIONS = {
     "kill": kill_and_resume,
     "pair": pair,
     "long": lambda folder: train(folder, 10**8),
-    "two": lambda folder: ensure(spec(LONG), settings(folder, devices=2)),
+    "two": lambda folder: ensure(spec(MEDIUM), settings(folder, devices=2)),
 }
 
 if __name__ == "__main__":

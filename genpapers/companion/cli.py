@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['RUNS_DIR', 'Commands', 'main', 'paper_row', 'list_papers', 'parameter_row', 'params', 'literal', 'typed_value',
-           'given_values', 'run_and_show', 'run', 'reproduce', 'status', 'claims', 'data', 'presences', 'list_data',
-           'fetch', 'verify', 'bench', 'share', 'receive', 'doctor']
+           'given_values', 'known_pairs', 'run_and_show', 'run', 'reproduce', 'status', 'claims', 'data', 'presences',
+           'list_data', 'fetch', 'verify', 'bench', 'share', 'receive', 'doctor']
 
 # %% ../../nbs/companion/cli.ipynb #cl000003
 import ast
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -95,12 +96,18 @@ def given_values(paper: Paper, pairs: tuple[tuple[str, str], ...], scale: str | 
     chosen = {"scale": scale} if scale else {}
     return chosen | {name: typed_value(text, declared[name].type) for name, text in pairs}
 
+
+def known_pairs(paper: Paper, pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    "Those of the parameters that a notebook beside the papers has."
+    declared = {p.name for p in declaration_of(paper, project_root())}
+    return tuple(pair for pair in pairs if pair[0] in declared)
+
 # %% ../../nbs/companion/cli.ipynb #cl000016
-def run_and_show(jobs: list[Job], workers: int = 1, after: Sequence[Job] = ()) -> None:
+def run_and_show(jobs: list[Job], workers: int = 1, after: Sequence[Job] = (), do: Callable = run_jobs) -> None:
     "Do the jobs with a line for each, those that come after the others one by one, then the tables."
     click.echo(f"Running {', '.join(j.paper.name + ' (' + j.parameters['scale'] + ')' for j in [*jobs, *after])}", err=True)
     say = lambda o: click.echo(f"{o.paper}: {o.state} after {o.seconds:.1f} s", err=True)
-    show_outcomes(run_jobs(jobs, workers, say) + run_jobs(list(after), 1, say))
+    show_outcomes(do(jobs, workers, say) + run_jobs(list(after), 1, say))
 
 
 @main.command()
@@ -116,13 +123,24 @@ def run(paper: str, scale: str | None, pairs: tuple):
 @main.command()
 @click.argument("papers", nargs=-1)
 @click.option("--scale", default="quick", show_default=True, help="smoke, quick or paper.")
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1), help="Notebooks at the same time.")
+@click.option("--jobs", type=click.IntRange(1), help="Notebooks, or with dask runs, at the same time; default: 1, with dask 2.")
+@click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter of all these notebooks, such as runs_dir.")
+@click.option("--engine", type=click.Choice(["processes", "dask"]), default="processes", show_default=True, help="dask: each run is a task of a cluster.")
+@click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster; default: one of JOBS processes on this machine.")
 @click.option("--force", is_flag=True, help="Train and draw again although nothing has changed.")
-def reproduce(papers: tuple[str, ...], scale: str, jobs: int, force: bool):
+def reproduce(papers: tuple[str, ...], scale: str, jobs: int | None, pairs: tuple, engine: str, scheduler: str | None, force: bool):
     "Run the notebooks of PAPERS (default: all, then comparison and claims) where anything has changed; ends with figures, claims and times."
-    given = {"scale": scale} | ({"force": True} if force else {})
-    pages, after = find_pages(list(papers)), [] if papers else pages_after(scale)
-    run_and_show([prepare(page, given) for page in pages], jobs, [prepare(page, given) for page in after])
+    pages, after, do = find_pages(list(papers)), [] if papers else pages_after(scale), run_jobs
+    pairs += (("force", "true"),) if force else ()
+    if scheduler and engine != "dask":
+        raise UserError("--scheduler is for Dask; add --engine dask")
+    if engine == "dask":
+        from genpapers.companion.cluster import run_on_cluster
+
+        do = partial(run_on_cluster, address=scheduler)
+    work = [prepare(page, given_values(page, pairs, scale)) for page in pages]
+    last = [prepare(page, given_values(page, known_pairs(page, pairs), scale)) for page in after]
+    run_and_show(work, jobs or (2 if engine == "dask" else 1), last, do)
 
 # %% ../../nbs/companion/cli.ipynb #cl000019
 @main.command()

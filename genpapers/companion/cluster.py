@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['settings_in', 'specs_of', 'begin', 'make_run', 'draw', 'offered', 'wanted', 'submit', 'told', 'outcome',
-           'check_workers', 'run_jobs_on', 'cluster']
+           'check_workers', 'run_jobs_on', 'cluster', 'run_on_cluster']
 
 # %% ../../nbs/companion/cluster.ipynb #cs000003
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
@@ -79,11 +80,13 @@ def wanted(settings, client) -> dict[str, float] | None:
     return {"GPU": number}
 
 # %% ../../nbs/companion/cluster.ipynb #cs000011
-def submit(client, job: Job) -> dict:
-    "The tasks of a job by label, its notebook last."
-    settings, paper, runs = settings_in(job), job.paper.name, {}
-    options = {"pure": False, "resources": wanted(settings, client)}
-    for spec in specs_of(job):
+def submit(client, job: Job) -> tuple[dict, object]:
+    "The tasks of a job: its runs by label, and its notebook."
+    specs, paper, runs, options = specs_of(job), job.paper.name, {}, {"pure": False}
+    settings = settings_in(job) if specs else None
+    if specs:
+        options |= {"resources": wanted(settings, client)}
+    for spec in specs:
         needs = [runs[f"{paper}/{name}"] for name in spec.needs]
         label = f"{paper}/{spec.name}"
         runs[label] = client.submit(make_run, spec, settings, job.root, *needs, key=f"{label}-{uuid4().hex[:8]}", **options)
@@ -91,17 +94,15 @@ def submit(client, job: Job) -> dict:
         job.beside(".json").unlink(missing_ok=True)  # the notebook runs again, but does not train again
         job = replace(job, given=job.given | {"force": False}, parameters=job.parameters | {"force": False})
     label = f"{paper}/notebook"
-    return runs | {label: client.submit(draw, job, *runs.values(), key=f"{label}-{uuid4().hex[:8]}", **options)}
+    return runs, client.submit(draw, job, *runs.values(), key=f"{label}-{uuid4().hex[:8]}", **options)
 
 
-def told(label: str, future) -> str:
-    "A finished task in words."
+def told(future) -> str:
+    "What became of a run, in words."
     if future.status != "finished":
-        return f"{label} failed: {future.exception()}"
-    result = future.result()
-    if isinstance(result, Outcome):
-        return f"{label} {result.state}"
-    return f"{label} {'was finished before' if result['reused'] else 'finished'}, {result['seconds']:.1f} s of training"
+        return f"failed: {future.exception()}"
+    run = future.result()
+    return f"{'was finished before' if run['reused'] else 'finished'}, {run['seconds']:.1f} s of training"
 
 
 def outcome(job: Job, future, seconds: float) -> Outcome:
@@ -122,21 +123,27 @@ def check_workers(client) -> None:
 def run_jobs_on(
     client,
     jobs: list[Job],
-    say: Callable[[str], None] = print,  # called with a line for each finished run and notebook
+    tell: Callable[[str], None] = print,  # called with a line for each finished run
+    say: Callable[[Outcome], None] = lambda outcome: None,  # called after each notebook
 ) -> list[Outcome]:
     "Do the jobs on a cluster; outcomes in the order of the jobs."
     from dask.distributed import as_completed
 
     check_workers(client)
-    begun, seconds = time.monotonic(), {}
-    idle = {id(job): run_job(job) for job in jobs if not job.parameters.get("force") and unchanged(job)}
-    tasks = {id(job): submit(client, job) for job in jobs if id(job) not in idle}
-    labels = {future: label for found in tasks.values() for label, future in found.items()}
-    for count, future in enumerate(as_completed(labels), 1):
-        seconds[future] = time.monotonic() - begun
-        say(f"[{count}/{len(labels)}] {told(labels[future], future)}")
-    last = {key: list(found.values())[-1] for key, found in tasks.items()}
-    return [idle.get(id(job)) or outcome(job, last[id(job)], seconds[last[id(job)]]) for job in jobs]
+    begun, count, done = time.monotonic(), 0, {}
+    sent = [job for job in jobs if job.parameters.get("force") or not unchanged(job)]
+    for job in (j for j in jobs if j not in sent):
+        say(done.setdefault(id(job), run_job(job)))
+    tasks = [submit(client, job) for job in sent]
+    labels = {future: label for runs, _ in tasks for label, future in runs.items()}
+    notebooks = {notebook: job for (_, notebook), job in zip(tasks, sent)}
+    for future in as_completed([*labels, *notebooks]):
+        if job := notebooks.get(future):
+            say(done.setdefault(id(job), outcome(job, future, time.monotonic() - begun)))
+        else:
+            count += 1
+            tell(f"[{count}/{len(labels)}] {labels[future]} {told(future)}")
+    return [done[id(job)] for job in jobs]
 
 # %% ../../nbs/companion/cluster.ipynb #cs000013
 @contextmanager
@@ -158,3 +165,9 @@ def cluster(
             raise UserError(f"no Dask scheduler answers at {address} ({e}); start one with: dask scheduler") from None
         with client:
             yield client
+
+
+def run_on_cluster(jobs: list[Job], workers: int, say: Callable[[Outcome], None], address: str | None = None) -> list[Outcome]:
+    "Do the jobs on a cluster, a line on standard error for each run."
+    with cluster(address, workers) as client:
+        return run_jobs_on(client, jobs, lambda line: print(line, file=sys.stderr, flush=True), say)

@@ -1,0 +1,127 @@
+"""The documentation is built once, and every page is looked at in a browser that has no network."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from browser import chromium
+from filelock import FileLock
+from places import NOTEBOOKS, ROOT, environment, relative
+
+from genpapers._modidx import d
+from genpapers.papers.base import available_papers
+
+PAGES = [relative(p).replace(".ipynb", ".html") for p in NOTEBOOKS]
+MISSING = "[...document.images].filter(i => !i.naturalWidth).map(i => i.src.slice(0, 100))"
+FLAT = "[...document.querySelectorAll('math')].filter(m => !(m.getBoundingClientRect().width * m.getBoundingClientRect().height)).length"
+TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+STRIPPED = "m.querySelectorAll('pre, code, math').forEach(e => e.remove())"
+PROSE = f"(() => {{ const m = document.querySelector('main').cloneNode(true); {STRIPPED}; return m.textContent }})()"
+RAW = ("$$", r"\(", r"\[", "#|", "{target=", "<!--")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    "The site, built by whichever worker comes first."
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "docs"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            command = [sys.executable, ROOT / "scripts" / "docs.py", folder]
+            done = subprocess.run(command, cwd=ROOT, env=environment(measured=False), capture_output=True, text=True, timeout=600)
+            assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser):
+    "A page of a browser without a network; what goes wrong is noted in `page.faults`."
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, offline=True)
+    page = context.new_page()
+    page.faults = []
+    page.on("console", lambda m: page.faults.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda e: page.faults.append(str(e)))
+    page.on("requestfailed", lambda r: page.faults.append(f"{r.url} did not load"))
+    page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else page.faults.append(f"{r.url} is elsewhere"))
+    yield page
+    context.close()
+
+
+def faults(page, url: str) -> list[str]:
+    "What is wrong with a page, in a wide and in a narrow window."
+    page.faults.clear()
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.goto(url)
+    prose = page.evaluate(PROSE)
+    found = [f"shows {raw} raw" for raw in RAW if raw in prose]
+    found += [f"picture {src} is empty" for src in page.evaluate(MISSING)]
+    found += ["formula without size"] if page.evaluate(FLAT) else []
+    found += ["no title"] if not page.locator("h1").first.inner_text().strip() else []
+    for width in (1400, 420):
+        page.set_viewport_size({"width": width, "height": 900})
+        found += [f"wider than a window of {width}"] if page.evaluate(TOO_WIDE) > 0 else []
+    return found + page.faults
+
+
+def test_every_notebook_is_a_page(site):
+    assert sorted(p.relative_to(site).as_posix() for p in site.rglob("*.html")) == sorted(PAGES)
+
+
+def test_every_page_is_whole(site, page):
+    found = {name: wrong for name in PAGES if (wrong := faults(page, f"{(site / name).as_uri()}"))}
+    assert not found, "\n".join(f"{name}: {'; '.join(wrong)}" for name, wrong in found.items())
+
+
+def test_formulas_are_drawn(site, page):
+    page.goto((site / "models" / "nfpi_fpi.html").as_uri())
+    assert page.locator("math").count() > 30 and page.locator("math[display=block]").count() > 3
+    assert page.evaluate("document.fonts.load('16px \"Pages Math\"').then(found => found.length)") == 1
+
+
+@pytest.mark.parametrize("paper", available_papers(), ids=lambda p: p.name)
+def test_a_paper_shows_its_figures_and_claims(site, page, paper):
+    page.goto((site / f"{paper.name}.html").as_uri())
+    assert page.locator("main .cell-output img").count() >= 4
+    text = page.locator("main").inner_text()
+    assert all(claim.statement[:40] in text for claim in paper.claims) and "verdict" in text
+
+
+def test_a_library_page_documents_what_it_exports(site, page):
+    page.goto((site / "train" / "loop.html").as_uri())
+    names = {n.removeprefix("genpapers.train.loop.") for n in d["syms"]["genpapers.train.loop"]}
+    assert {n for n in names if "." not in n} <= {h.strip() for h in page.locator("h3").all_inner_texts()}
+    source = page.locator("details.code-fold").first
+    assert not source.locator("pre").is_visible()
+    source.locator("summary").click()
+    assert source.locator("pre").is_visible()
+
+
+def test_search_finds_a_page(site, page):
+    page.goto((site / "models" / "amr_mixers.html").as_uri())
+    page.locator("input[type=search], .smalldocs-search input").first.click()
+    page.keyboard.type("Fréchet distance", delay=5)
+    result = page.locator("a[href*='frechet.html']").first
+    result.wait_for(state="visible", timeout=10_000)
+    result.click()
+    page.wait_for_url("**/metrics/frechet.html*")
+    assert "Fréchet distance" in page.locator("h1").first.inner_text() and not page.faults
+
+
+def test_dark_mode_switches_and_stays(site, page):
+    background = "getComputedStyle(document.body).backgroundColor"
+    page.goto((site / "index.html").as_uri())
+    light = page.evaluate(background)
+    page.locator(".quarto-color-scheme-toggle").first.click()
+    page.wait_for_function(f"{background} != '{light}'")
+    page.goto((site / "models" / "nfpi_fpi.html").as_uri())
+    dark = page.evaluate(background)
+    assert light == "rgb(255, 255, 255)" and dark == "rgb(33, 37, 41)"
+    assert page.locator("math").first.evaluate("m => getComputedStyle(m).color") == page.evaluate("getComputedStyle(document.body).color")
