@@ -222,8 +222,10 @@ FLAGS = {
         ("hidden_channels", "hidden", ""), ("conv_type", "conv_type", ""), ("flow_type", "flow_type", ""), ("level_method", "level_method", ""),
         ("++use_attention_after", "use_attention", ""), ("val.gmm.every_n_epochs, do_it", "fpi_epochs", "the epochs themselves"),
         ("num_test_alone", "ndraws", ""),
-        ("val.gmm.fpi_info.max_iters", "fpi_max_iters", ""), ("val.gmm.fpi_info.epsilon_convergence", "fpi_epsilon", ""), ("classifier_nf_strategy", "strategies", ""), ("only_T, T", "temperatures", ""), ("mixing_nbr", "mixing", ""),
+        ("val.gmm.fpi_info.max_iters", "fpi_max_iters", ""), ("val.gmm.fpi_info.epsilon_convergence", "fpi_epsilon", ""),
+        ("classifier_nf_strategy", "strategies", ""), ("only_T, T", "temperatures", ""), ("mixing_nbr", "mixing", ""),
         ("nf_weights_load_path", "weights_from", "the folder of a finished run"), ("seed", "seed", ""), ("num_devices, num_gpus", "device", ""),
-        ("nf_load_path, train_nf=0", "flow_from", "the folder of a finished run; without it the finished flow of the same parameters is found"), ("extra", "", "a run is named by its variant and its key"),
+        ("nf_load_path, train_nf=0", "flow_from", "the folder of a finished run; without it the finished flow of the same parameters is found"),
+        ("extra", "", "a run is named by its variant and its key"),
     ),
 }  # fmt: skip
