@@ -50,8 +50,6 @@ def _root(cov):
 
 def frechet_distance(a, b):
     "Squared Fréchet distance of the Gaussians with the `mean` (D,) and `cov` (D, D) of `a` and `b` (`Moments`): a float. Zero for equal ones."
-    root = _root(a.cov.numpy())
-    product = root @ b.cov.numpy() @ root
-    cross = np.sqrt(np.linalg.eigvalsh((product + product.T) / 2).clip(min=0)).sum()
+    cross = np.linalg.svd(_root(a.cov.numpy()) @ _root(b.cov.numpy()), compute_uv=False).sum()
     distance = (a.mean - b.mean).square().sum() + a.cov.trace() + b.cov.trace() - 2 * cross
     return float(distance)
