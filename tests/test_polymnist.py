@@ -11,10 +11,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from genpapers.bench.polymnist import random_batch
+from genpapers.companion.parameters import resolve
+from genpapers.models.polymnist import plan
 from genpapers.models.polymnist_blackbox import export_blackbox, load_blackbox
 from genpapers.models.polymnist_parts import Colours, Parts, one_hot
 from genpapers.models.polymnist_stages import ClassifierStage, GameStage, GeneratorStage, PairNetworks
 from genpapers.nets.convs import n_parameters
+from genpapers.papers.base import find_paper
 
 ROOT = Path(__file__).parents[1]
 COLOURS = Colours(torch.full((3,), 0.4), torch.full((3,), 0.25))
@@ -105,6 +108,16 @@ print(program(torch.eye(10)[:5], u).sum().item(), any(name.startswith("genpapers
     command = [sys.executable, "-I", "-c", code, str(tmp_path / "generator.pt2")]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.split() == [str(ours.sum().item()), "False"]
+
+
+def test_one_number_is_the_length_of_every_stage(monkeypatch):
+    monkeypatch.delenv("IN_TEST", raising=False)
+    paper = find_paper("polymnist")
+    for stages, names in (("all", 5), ("baseline", 2), ("generator", 1), ("main", 3)):  # as papermill's -p gives them
+        specs = plan(resolve(paper, {"niterations": 1_000_000, "stages": stages}))
+        assert len(specs) == names and {s.config["niterations"] for s in specs} == {1_000_000}
+    lengths = {s.name: s.config["niterations"] for s in plan(resolve(paper, {"niterations": 7, "niterations_main": 9}))}
+    assert lengths == {"baseline": 7, "styles": 7, "generator": 7, "main-real": 9, "main-synthetic": 9}
 
 
 def test_the_page_is_light_and_fits_the_notebook():

@@ -21,7 +21,7 @@ from .tables import markdown_table, short
 from ..papers.base import PAPERS, Claim, Paper, find_paper
 
 # %% ../../nbs/companion/ledger.ipynb #ld000005
-PLACES = ("scale", "device", "precision", "data_dir", "runs_dir", "figures_dir", "force")
+PLACES = ("scale", "device", "devices", "precision", "data_dir", "runs_dir", "figures_dir", "force")
 
 
 @dataclass(frozen=True)

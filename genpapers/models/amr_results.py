@@ -42,7 +42,8 @@ def title_of(name: str, with_lamb: bool = False) -> str:
 def grouped(runs: dict, folder: str) -> dict[str, list]:
     "Title to runs (one per seed, in order) of a folder's experiments, e.g. `mnist`, `dsprites`."
     names, rows = [n for n in runs if n.startswith(f"{folder}-")], {}
-    several = len({method_and_rest(n)[0] for n in names}) < len({method_and_rest(n) for n in names})
+    weights = {pair for pair in map(method_and_rest, names) if pair[1].startswith("lamb")}
+    several = len({method for method, _ in weights}) < len(weights)
     for name in names:
         rows.setdefault(title_of(name, several), []).append(runs[name])
     return rows

@@ -28,7 +28,7 @@ QUICK = dict(
     configs="mnist5k/data_init,mnist5k/mean,mnist5k/mean_var", niterations=112, items_per_class=0, items_per_class_val=100, batch_size=128,
     micro_batch=0, num_flows="4,4,4", num_blocks="2,1,1", hidden=32, warmup_steps=50, init_batch_size=256, ema_beta=0.98, evaluate_every=0,
     strategies="real,synthetic", temperatures="1.0,0.7,0.4", classifier_steps=80, classifier_epochs=1, classifier_batch_size=64,
-    classifier_per_class=200, classifier_width=0.125, classifier_lr=0.05, ndraws=2, npoints=2000, planar_lambda=1000.0, lambda_fpi=1e4,
+    classifier_per_class=200, classifier_width=0.125, classifier_lr=0.05, ndraws=2, npoints=2000, planar_lambda=1000.0, lambda_fpi=2e4,
 )
 
 PUBLISHED = dict(

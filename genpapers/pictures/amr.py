@@ -129,13 +129,17 @@ def tsne_figure(codes: dict[str, np.ndarray], labels: np.ndarray, classes: tuple
     from sklearn.manifold import TSNE
 
     fig, axes = plt.subplots(1, len(codes), figsize=(3.1 * len(codes), 3.4), squeeze=False, layout="constrained")
+    colours = np.array(plt.get_cmap("tab10").colors)
     for axis, (name, h) in zip(axes.flat, codes.items()):
         h = (h - h.mean(0)) / (h.std(0) + 1e-9)
         points = TSNE(random_state=seed, init="pca", perplexity=min(30, len(h) / 4), max_iter=500).fit_transform(h)
-        scatter = axis.scatter(*points.T, c=labels, cmap="tab10", s=4)
+        axis.scatter(*points.T, c=colours[labels % 10], s=4)
         axis.set_title(name, fontsize=9)
         axis.set(xticks=[], yticks=[])
-    fig.legend(scatter.legend_elements(num=None)[0], classes, loc="outside lower center", ncols=len(classes), fontsize=7, handletextpad=0)
+    present = np.unique(labels)
+    handles = [plt.Line2D([], [], marker="o", ls="", ms=4, color=colours[k % 10]) for k in present]
+    names = [classes[k] if k < len(classes) else str(k) for k in present]
+    fig.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=7, handletextpad=0)
     return fig
 
 # %% ../../nbs/pictures/amr.ipynb #38ba3023

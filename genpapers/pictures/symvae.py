@@ -76,8 +76,8 @@ def informations(models):
     "Sorted mutual information per code bit: {title: {\"q_z0\": (n,), \"q_z1\": (m,), \"p_z1\": (m,)}} -> Figure."
     figure, places = _row(len(models))
     for axes, (title, layers) in zip(places, models.items()):
-        for number, (name, bits) in enumerate(layers.items()):
-            bits = np.sort(np.asarray(bits))[::-1]
+        for number, name in enumerate(sorted(layers)):
+            bits = np.sort(np.asarray(layers[name]))[::-1]
             axes.plot(np.arange(1, len(bits) + 1), bits, label=f"{name[0]}({name[2:]})", color=f"C{number}", drawstyle="steps-mid", lw=1.4)
         axes.set_ylim(-0.02, 1.02)
         _plain(axes, title, "code bit, sorted")
