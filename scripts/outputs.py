@@ -48,7 +48,8 @@ def main() -> None:
         if executed.exists():
             keep(ROOT / paper.notebook, json.loads(executed.read_text(encoding="utf-8")))
     start = ROOT / "nbs" / "start.ipynb"
-    keep(start, NotebookClient(nbformat.read(start, as_version=4), resources={"metadata": {"path": str(ROOT)}}).execute())
+    if start.exists():
+        keep(start, NotebookClient(nbformat.read(start, as_version=4), resources={"metadata": {"path": str(ROOT)}}).execute())
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ from genpapers.train.runs import RunSpec, code_digest, ensure, finished_seconds
 
 def start(action: str, folder: Path) -> subprocess.Popen:
     command = [sys.executable, ROOT / "tests" / "toy_training.py", action, str(folder)]
-    return subprocess.Popen(command, cwd=ROOT, env=environment(measured=False), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # whatever a shell in the background has set
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=environment(measured=False), preexec_fn=heard, **streams)
 
 
 def answer(action: str, folder: Path):
