@@ -24,8 +24,9 @@ class Judge:
 
     def take(self, moments, images):
         "Adds `images` (uint8 (B, 1, 28, 28)) to `moments`, up to the limit."
-        for part in images[: max(0, self.limit - moments.n)].split(50):
-            moments.update(self.extractor.features(part))
+        for part in images.split(50):
+            if wanted := self.limit - moments.n:
+                moments.update(self.extractor.features(part[:wanted]))
 
     def score(self, moments):
         "The Fréchet distance from the originals, and the number of images."
