@@ -14,7 +14,7 @@ from pathlib import Path
 from places import BIN, ROOT, environment
 from playwright.sync_api import Browser, Error, Locator, Page, expect
 
-TOKEN = "of-a-test"
+TOKEN, PATIENCE = "of-a-test", 300  # seconds: a machine may be busy
 OPTIONS = [
     "--no-browser",
     "--allow-root",
@@ -67,7 +67,7 @@ def jupyterlab(
             [*command, *OPTIONS, f"--ServerApp.port={port}", f"--ServerApp.root_dir={project}"], cwd=project, env=env, stdout=stream, stderr=stream
         )
         try:
-            deadline = time.monotonic() + 90
+            deadline = time.monotonic() + PATIENCE
             while not answers(f"http://127.0.0.1:{port}/api?token={TOKEN}"):
                 assert server.poll() is None and time.monotonic() < deadline, f"JupyterLab did not start:\n{log.read_text()[-3000:]}"
                 time.sleep(0.2)
@@ -104,9 +104,10 @@ def open_notebook(browser: Browser, url: str, path: str) -> Iterator[Notebook]:
     own = (url, url.replace("http", "ws", 1), "data:", "blob:")
     page.on("request", lambda r: None if r.url.startswith(own) else problems.append(f"asks for {r.url}"))
     page.on("pageerror", lambda e: problems.append(f"page error: {e}"))
+    page.set_default_timeout(1000 * PATIENCE)
     try:
-        page.goto(f"{url}/lab/tree/{path}?token={TOKEN}&reset", wait_until="domcontentloaded", timeout=120_000)
-        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=120_000)
+        page.goto(f"{url}/lab/tree/{path}?token={TOKEN}&reset", wait_until="domcontentloaded")
+        page.wait_for_selector(".jp-Notebook .jp-Cell")
         yield Notebook(page, problems)
     finally:
         with contextlib.suppress(Error):
@@ -126,7 +127,7 @@ def until(holds: Callable[[], bool], seconds: float) -> bool:
 
 def picture(cell: Locator) -> str:
     "A digest of the bytes of a cell's last image."
-    expect(cell.locator("img").last).to_be_visible(timeout=15_000)
+    expect(cell.locator("img").last).to_be_visible(timeout=1000 * PATIENCE)
     return sha256(bytes(cell.locator("img").last.evaluate(BYTES))).hexdigest()
 
 

@@ -37,17 +37,17 @@ def url(chromium, project, tmp_path_factory):
 
 
 def moved(notebook: lab.Notebook, cell, control) -> bool:
-    "Whether the cell's picture becomes another when a control is moved by a key, within seconds."
+    "Whether the cell's picture becomes another when a control is moved by a key."
     before = lab.picture(cell)
     control.focus()
     notebook.page.keyboard.press("ArrowRight")
-    return lab.until(lambda: lab.picture(cell) != before, seconds=30)
+    return lab.until(lambda: lab.picture(cell) != before, seconds=lab.PATIENCE)
 
 
 @pytest.mark.parametrize("name", ("start", *PAPERS))
 def test_notebook_runs_and_its_explorer_moves(name, chromium, url):
     with lab.open_notebook(chromium, url, f"nbs/{name}.ipynb") as notebook:
-        cells = notebook.run_all(seconds=500)
+        cells = notebook.run_all(seconds=1500)
         assert not lab.problems_of(cells)
         assert sum("image/png" in o.get("data", {}) for c in cells for o in c.get("outputs", [])) >= 2
         if name in EXPLORERS:
@@ -62,9 +62,9 @@ def test_a_failing_cell_and_a_dead_kernel_are_noticed(chromium, url, project):
     lab.write_notebook(project / "fails.ipynb", ["1 / 0", "print('never')"])
     lab.write_notebook(project / "dies.ipynb", ["import os; os.kill(os.getpid(), 9)", "print('never')"])
     with lab.open_notebook(chromium, url, "fails.ipynb") as notebook:
-        assert any("ZeroDivisionError" in p for p in lab.problems_of(notebook.run_all(seconds=100)))
+        assert any("ZeroDivisionError" in p for p in lab.problems_of(notebook.run_all(seconds=lab.PATIENCE)))
     with lab.open_notebook(chromium, url, "dies.ipynb") as notebook, pytest.raises(AssertionError, match="the kernel died"):
-        notebook.run_all(seconds=100)
+        notebook.run_all(seconds=lab.PATIENCE)
 
 
 def test_make_lab_opens_the_first_page():
