@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from places import ROOT
 from test_resume import only, same
-from toy_training import settings, spec, wait_for_step
+from toy_training import settings, spec, step_saved, wait_for_step
 
 from genpapers.base.files import UserError
 from genpapers.companion.cluster import cluster, make_run, wanted
 from genpapers.train.checkpoint import load_state
 from genpapers.train.runs import ensure
 
-STEPS = 300
+STEPS = 600
 
 
 def start(client, folder: Path):
@@ -40,9 +40,11 @@ def test_closed_clusters_and_killed_workers_cost_unfinished_steps_only(tmp_path,
     "Both happen to one run; the bits are those of a run that nothing happened to. Training in a worker's thread saves as it does elsewhere."
     folder, record = tmp_path / "cluster", tmp_path / "steps.txt"
     monkeypatch.setenv("TOY_STEPS", str(record))
+    monkeypatch.setenv("TOY_PAUSE", "0.03")  # there is time to kill it
     with cluster() as client:
         start(client, folder)
-        closed_at = wait_for_step(folder, 20)
+        wait_for_step(folder, 20)
+    closed_at = step_saved(folder)  # its last steps were made while it closed
     with cluster() as client:
         future = start(client, folder)
         killed_at = wait_for_step(folder, closed_at + 40)
@@ -50,6 +52,7 @@ def test_closed_clusters_and_killed_workers_cost_unfinished_steps_only(tmp_path,
         os.kill(first, signal.SIGKILL)
         result = future.result(timeout=400)
     monkeypatch.delenv("TOY_STEPS")
+    monkeypatch.delenv("TOY_PAUSE")
     assert not result["reused"]
     made = steps_made(record)
     assert len(made) == 3 and made[-1][-1] == STEPS and all(steps == list(range(steps[0], steps[-1] + 1)) for steps in made)

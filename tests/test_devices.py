@@ -39,10 +39,12 @@ def test_killed_ranks_cost_their_own_steps_only(tmp_path, monkeypatch):
         reached = step_saved(tmp_path / "killed")
         assert 0 < reached <= step
     monkeypatch.delenv("TOY_KILL")
+    monkeypatch.setenv("TOY_PAUSE", "0.05")  # there is time to kill it
     process = start("two", tmp_path / "killed")
     wait_for_step(tmp_path / "killed", reached)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    monkeypatch.delenv("TOY_PAUSE")
     again = ensure(spec(MEDIUM), killed)
     assert not again.reused and again.key == whole.key
     states = [load_state(r.folder / "checkpoint.safetensors") for r in (whole, again)]
@@ -57,7 +59,8 @@ def test_noise_differs_between_ranks_and_learns_as_one_process_does(tmp_path):
     assert two.metrics["loss"].iloc[-1] == pytest.approx(one.metrics["loss"].iloc[-1], rel=0.3)
 
 
-def test_sigterm_saves_and_stops(tmp_path):
+def test_a_signal_saves_and_stops(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_PAUSE", "0.05")
     process = start("two", tmp_path)
     before = wait_for_step(tmp_path, 0)
     process.send_signal(signal.SIGINT)

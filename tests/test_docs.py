@@ -45,6 +45,7 @@ def browser():
 def page(browser):
     "A page of a browser without a network; what goes wrong is noted in `page.faults`."
     context = browser.new_context(viewport={"width": 1400, "height": 900}, offline=True)
+    context.set_default_timeout(120_000)  # a machine that tests is busy
     page = context.new_page()
     page.faults = []
     page.on("console", lambda m: page.faults.append(m.text) if m.type in ("error", "warning") else None)
@@ -109,7 +110,7 @@ def test_search_finds_a_page(site, page):
     page.locator("input[type=search], .smalldocs-search input").first.click()
     page.keyboard.type("Fréchet distance", delay=5)
     result = page.locator("a[href*='frechet.html']").first
-    result.wait_for(state="visible", timeout=10_000)
+    result.wait_for(state="visible")
     result.click()
     page.wait_for_url("**/metrics/frechet.html*")
     assert "Fréchet distance" in page.locator("h1").first.inner_text() and not page.faults

@@ -10,7 +10,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
-from places import BIN, LIBRARY, NOTEBOOKS, PAPER_NOTEBOOKS, ROOT, cells, environment, relative, source
+from places import BIN, NOTEBOOKS, PAPER_NOTEBOOKS, ROOT, cells, environment, relative, source
 
 PACKAGE = ROOT / "genpapers"
 MODULES = {
@@ -165,7 +165,7 @@ def test_requirements_are_pinned():
 
 
 def test_cell_names_are_unique():
-    for notebook in LIBRARY:
+    for notebook in NOTEBOOKS:
         ids = [c.get("id") for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"]]
         assert None not in ids and len(ids) == len(set(ids)), f"{relative(notebook)} has cells without an id, or two with the same"
 

@@ -41,6 +41,7 @@ class Toy:
         self.optimiser.step()
         self.schedule.step()
         self.steps += 1
+        time.sleep(float(os.environ.get("TOY_PAUSE", 0)))
         if "TOY_STEPS" in os.environ:
             with open(os.environ["TOY_STEPS"], "a") as f:
                 f.write(f"{os.getpid()} {self.steps}\n")

@@ -145,7 +145,7 @@ NFPI = (
     Command("nfpi", f"{_CALL} nf_load_path=CHECKPOINT train_nf=0 extra=ckpt_test num_test_alone=1 only_T=1 T=1.0",
             "Tests a trained flow, then trains the classifier on its samples at T=1.", _FLOW | {"ndraws": 1, "strategies": "synthetic", "temperatures": "1.0"},
             small={"configs": "mnist5k/mean"}, tried=True,
-            instead="the finished flow is found, not loaded by name; `genpapers import` brings one from elsewhere"),
+            instead="the finished flow of these parameters is found; `-p flow_from FOLDER` names another finished run"),
     Command("nfpi", f"{_CALL} ++use_attention_after=1", "Attention in the couplings.", _FLOW | {"use_attention": True}, small=_HERE),
 )  # fmt: skip
 
@@ -221,8 +221,11 @@ FLAGS = {
         ("train.optimizer", "optimizer", ""), ("train.warmup_steps", "warmup_steps", ""), ("num_flows", "num_flows", ""), ("num_blocks", "num_blocks", ""),
         ("hidden_channels", "hidden", ""), ("conv_type", "conv_type", ""), ("flow_type", "flow_type", ""), ("level_method", "level_method", ""),
         ("++use_attention_after", "use_attention", ""), ("val.gmm.every_n_epochs, do_it", "fpi_epochs", "the epochs themselves"),
-        ("num_test_alone", "ndraws", ""), ("classifier_nf_strategy", "strategies", ""), ("only_T, T", "temperatures", ""), ("mixing_nbr", "mixing", ""),
+        ("num_test_alone", "ndraws", ""),
+        ("val.gmm.fpi_info.max_iters", "fpi_max_iters", ""), ("val.gmm.fpi_info.epsilon_convergence", "fpi_epsilon", ""),
+        ("classifier_nf_strategy", "strategies", ""), ("only_T, T", "temperatures", ""), ("mixing_nbr", "mixing", ""),
         ("nf_weights_load_path", "weights_from", "the folder of a finished run"), ("seed", "seed", ""), ("num_devices, num_gpus", "device", ""),
-        ("nf_load_path, train_nf", "", "the finished flow of the same parameters is found"), ("extra", "", "a run is named by its variant and its key"),
+        ("nf_load_path, train_nf=0", "flow_from", "the folder of a finished run; without it the finished flow of the same parameters is found"),
+        ("extra", "", "a run is named by its variant and its key"),
     ),
 }  # fmt: skip

@@ -6,6 +6,7 @@
 __all__ = ['Moments', 'frechet_distance']
 
 # %% ../../nbs/metrics/frechet.ipynb #frech02
+import numpy as np
 import torch
 
 # %% ../../nbs/metrics/frechet.ipynb #frech04
@@ -43,13 +44,14 @@ class Moments:
 # %% ../../nbs/metrics/frechet.ipynb #frech09
 def _root(cov):
     "Symmetric square root of a covariance matrix (D, D)."
-    values, vectors = torch.linalg.eigh(cov)
-    return vectors * values.clamp(min=0).sqrt() @ vectors.T
+    values, vectors = np.linalg.eigh(cov)
+    return vectors * np.sqrt(values.clip(min=0)) @ vectors.T
 
 
 def frechet_distance(a, b):
     "Squared Fréchet distance of the Gaussians with the `mean` (D,) and `cov` (D, D) of `a` and `b` (`Moments`): a float. Zero for equal ones."
-    root = _root(a.cov)
-    cross = torch.linalg.eigvalsh(root @ b.cov @ root).clamp(min=0).sqrt().sum()
+    root = _root(a.cov.numpy())
+    product = root @ b.cov.numpy() @ root
+    cross = np.sqrt(np.linalg.eigvalsh((product + product.T) / 2).clip(min=0)).sum()
     distance = (a.mean - b.mean).square().sum() + a.cov.trace() + b.cov.trace() - 2 * cross
     return float(distance)
