@@ -58,7 +58,7 @@ def controls(count: int, channels: int, parents: int) -> dict[str, Widget]:
     "Sliders that pick `parents` of `count` pictures, the way of mixing, sliders of weights, and an owner per channel."
     names, thin = NAMES[:parents], {"button_width": "3em"}
     picks = {f"picture_{n}": IntSlider(i % count, 0, count - 1, description=f"{n}: picture") for i, n in enumerate(names)}
-    way = ToggleButtons(options=[("by weights", False), ("by channels", True)], description="mix", style={"button_width": "7em"})
+    way = ToggleButtons(options=[("by weights", False), ("by channels", True)], description="mix", style={"button_width": "9em"})
     soft = {f"weight_{n}": FloatSlider(1 / parents, min=0, max=1, step=0.05, description=f"weight of {n}") for n in names}
     options = [(n, i) for i, n in enumerate(names)]
     owners = {f"channel_{c}": ToggleButtons(options=options, value=c % parents, description=f"channel {c + 1}", style=thin) for c in range(channels)}
@@ -84,7 +84,7 @@ def explorer(model, images: Tensor, parents: int = 3) -> Explorer:
         caption = "channels of " + " ".join(names[o] for o in owners) if by_channel and channels <= 6 else "mix"
         if not by_channel:
             caption = " + ".join(f"{w:.2f} {n}" for w, n in zip(weights, names))
-        return figure_png(draw(mixed(model, chosen, weights, owners), caption), 110)
+        return figure_png(draw(mixed(model, chosen, weights, owners), caption), 90)
 
     about = "Which pictures are mixed, and how: all feature maps of the code in the same proportion, or each one from a single parent."
     return Explorer(picture, controls(len(images), channels, parents), about)
