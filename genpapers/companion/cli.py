@@ -21,7 +21,7 @@ from ..base.files import UserError, project_root
 from .parameters import COMMON_LIMITS, Parameter, check_names
 from .ledger import absent, entries, find_settings
 from .reproduce import Job, declaration_of, find_pages, pages_after, prepare, run_jobs
-from .tables import duration, run_row, short, show, show_outcomes
+from .tables import duration, run_folders, run_row, short, show, show_outcomes
 from ..papers.base import SCALES, Paper, available_papers
 
 # %% ../../nbs/companion/cli.ipynb #cl000008
@@ -148,7 +148,7 @@ def reproduce(papers: tuple[str, ...], scale: str, jobs: int | None, pairs: tupl
 def status(runs_dir: Path | None):
     "The runs: finished, running, interrupted (with the step) or failed."
     root = runs_dir or project_root() / "runs"
-    folders = sorted(p.parent for p in root.glob("*/*/config.json") if not p.parent.name.endswith(".previous"))
+    folders = run_folders(root)
     show([run_row(f) for f in folders])
     for trace in sorted(root.glob("notebooks/*.error.txt")):
         click.echo(f"The notebook {trace.name.removesuffix('.error.txt')} failed; the trace is in {trace}")

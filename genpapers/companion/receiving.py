@@ -22,10 +22,10 @@ import torch
 from filelock import FileLock, Timeout
 
 from ..base.code import code_digest, source_of
-from ..base.files import UserError, file_digest, project_root, read_json
-from .sharing import FORMAT, PICTURES, RUN_FILES, ShareError, card, key_of
+from ..base.files import UserError, file_digest, lock_of, project_root, read_json
+from .sharing import FORMAT, PICTURES, RUN_FILES, ShareError, card
 from ..train.checkpoint import load_state
-from ..train.runs import FILES, finished_seconds
+from ..train.runs import FILES, finished_seconds, key_of
 
 # %% ../../nbs/companion/receiving.ipynb #rc000005
 LIMIT = 4 * 10**9  # bytes of an archive
@@ -109,7 +109,7 @@ def place(aside: Path, folder: Path) -> bool:
     "Give an unpacked run its place; whether it was new. Another run in that place is a `ShareError`."
     folder.parent.mkdir(exist_ok=True)
     try:
-        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
+        with FileLock(lock_of(folder), timeout=0):
             if not folder.exists():
                 os.chmod(aside, 0o755)
                 os.replace(aside, folder)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['show', 'duration', 'short', 'markdown_table', 'results_of', 'claim_rows', 'figure_rows', 'time_row', 'show_outcomes',
-           'checkpoint_step', 'is_locked', 'state_of_run', 'run_row']
+           'run_folders', 'checkpoint_step', 'is_locked', 'state_of_run', 'run_row']
 
 # %% ../../nbs/companion/tables.ipynb #tb000003
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..base.files import UserError, read_json
+from ..base.files import UserError, lock_of, read_json
 from .reproduce import Outcome
 
 # %% ../../nbs/companion/tables.ipynb #tb000005
@@ -93,6 +93,11 @@ def show_outcomes(outcomes: list[Outcome]) -> None:
         raise UserError("\n".join(o.message for o in outcomes if o.state == "failed"))
 
 # %% ../../nbs/companion/tables.ipynb #tb000011
+def run_folders(root: Path) -> list[Path]:
+    "The runs below a folder, finished or not; those that were set aside do not count."
+    return sorted(p.parent for p in root.glob("*/*/config.json") if not p.parent.name.endswith(".previous"))
+
+
 def checkpoint_step(folder: Path) -> int:
     "The step of an unfinished run's checkpoint, 0 without one."
     from safetensors import SafetensorError, safe_open
@@ -116,7 +121,7 @@ def is_locked(path: Path) -> bool:
 def state_of_run(folder: Path) -> tuple[str, str]:
     "finished, failed, running or interrupted, and what is known of it."
     total = read_json(folder / "config.json")["config"].get("niterations", "?")
-    lock, error = folder.with_name(f".{folder.name}.lock"), folder / "error.txt"
+    lock, error = lock_of(folder), folder / "error.txt"
     if (folder / "done.json").exists():
         return "finished", f"{read_json(folder / 'done.json')['seconds']:.1f} s of training"
     if lock.exists() and is_locked(lock):
