@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+from genpapers.companion.doctor import BROWSERS
+
 # As root Chromium refuses its sandbox; the others keep it from asking for updates and the like.
 ARGUMENTS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --disable-component-update --disable-sync".split()
 
@@ -16,7 +17,7 @@ ARGUMENTS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-backgr
 def chromium_path(playwright: Playwright) -> str | None:
     "A Chromium that is installed here: by name, else the one that Playwright downloaded."
     own = playwright.chromium.executable_path
-    return next(filter(None, map(shutil.which, NAMES)), own if Path(own).exists() else None)
+    return next(filter(None, map(shutil.which, BROWSERS)), own if Path(own).exists() else None)
 
 
 @contextmanager
@@ -25,7 +26,7 @@ def chromium(**options) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         path = chromium_path(playwright)
         if path is None:
-            pytest.skip(f"no Chromium here: looked for {', '.join(NAMES)} and Playwright's own (`playwright install chromium` gets it)")
+            pytest.skip(f"no Chromium here: looked for {', '.join(BROWSERS)} and Playwright's own (`playwright install chromium` gets it)")
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, **options)
         try:
             yield browser

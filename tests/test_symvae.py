@@ -2,19 +2,19 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
-from genpapers.base.files import project_root
-from genpapers.metrics.fid import CACHE_NAME, PTH_NAME, Inception, fid, from_archive, from_pth, inception_network, inception_state
+from genpapers.metrics.fid import CACHE_NAME, PTH_NAME, Inception, fid, from_pth, from_wheel, inception_folder, inception_network, inception_state
 from genpapers.models.symvae import plan
 from genpapers.train.checkpoint import load_state
 from genpapers.train.runs import Settings, ensure, ensure_all
 
-WEIGHTS = project_root() / "data" / "inception"
+WEIGHTS = inception_folder()
 needs_weights = pytest.mark.skipif(not (WEIGHTS / CACHE_NAME).exists(), reason=f"the Inception weights are not in {WEIGHTS}")
 
 SIZES = {"nz0": 6, "nz1": 8, "channels": 2, "width": 16, "hidden": 16, "batch_size": 16, "niterations": 4}
@@ -73,12 +73,17 @@ def interrupt_at(monkeypatch, step):
     monkeypatch.setattr(Batches, "__call__", stopping)
 
 
-def test_load_continues_from_a_named_run(tmp_path):
+@pytest.mark.parametrize("method", ["sym", "elbo"])
+def test_load_continues_from_a_named_run(tmp_path, method):
     settings = Settings(runs_dir=tmp_path, device="cpu", precision="float32")
-    only = {"experiments": ["mnist-ladder"], "methods": ["elbo"]}
+    only = {"experiments": ["mnist-ladder"], "methods": [method]}
     first = ensure(plan(parameters(**only))[0], settings)
-    second = ensure(plan(parameters(**only, load=str(first.folder)))[0], settings)
-    assert second.key != first.key and first.model.t == 4 and second.model.t == 8
+    second = ensure(plan(parameters(**only, load=str(first.folder), stepsize=1e-7))[0], settings)
+    assert second.key != first.key and second.training.batches.seed != first.training.batches.seed
+    weights = [dict(run.model.model.named_parameters()) for run in (first, second)]
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])  # at the new stepsize they hardly move
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert method == "sym" or (first.model.t, second.model.t) == (4, 8)
 
 
 @needs_weights
@@ -104,12 +109,12 @@ def test_fid_is_that_of_the_program(tmp_path):
 
 
 def test_both_sources_of_the_weights_agree():
-    pth, archive = (WEIGHTS / name for name in (PTH_NAME, "default_1.pt"))
-    if not (pth.exists() and archive.exists()):
-        pytest.skip(f"needs both {pth} and {archive}")
-    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    pth = Path(torch.hub.get_dir()) / "checkpoints" / PTH_NAME
+    if not pth.exists():
+        pytest.skip(f"needs pytorch-fid's own file as {pth}")
+    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     features = []
-    for state in (from_pth(pth), from_archive(archive)):
+    for state in (from_pth(pth), from_wheel()):
         inception = Inception.__new__(Inception)
         inception.network, inception.device, inception.precision = inception_network(state), torch.device("cpu"), "float32"
         features.append(inception.features(images))

@@ -24,10 +24,10 @@ from PIL import Image as PILImage
 
 from ..base.files import UserError, file_digest, project_root, write_atomically, write_json
 from .parameters import Parameter, resolve
-from .previews import fitted, preview
 from .tables import markdown_table
 from ..data.sources import Images, load
 from ..papers.base import Claim, Paper, find_paper
+from ..pictures.previews import fitted, preview
 from ..train.devices import resolve_device
 from ..train.runs import Run, RunSpec, Settings, ensure_all, processor_name
 

@@ -29,7 +29,7 @@ class Batches:
         self,
         tensors: Sequence[Tensor],  # all of the same length N, on one device
         batch_size: int,  # 1 to N
-        seed: int,
+        seed: int | tuple,  # a seed and what else decides the order
         mode: str = "epochs",  # "epochs": permutations; "draws": independent draws with replacement
         drop_last: bool = False,  # epochs only: leave out the last, smaller batch
     ):

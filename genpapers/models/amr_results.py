@@ -133,12 +133,12 @@ def cfid_row(model, judge, images: Tensor) -> dict[str, float]:
     return {name: cfid(judge, made, images) for name, made in made_of(model, images).items()}
 
 
-def fid_table(models: dict, images: Tensor, digest: str, folder) -> pd.DataFrame:
-    "FID of every model's reconstructions and mixes of `images` with that digest; Inception's weights and statistics are kept in `folder`."
+def fid_table(models: dict, images: Tensor, folder) -> pd.DataFrame:
+    "FID of every model's reconstructions and mixes of `images`; Inception's weights and statistics are kept in `folder`."
     from genpapers.metrics import fid
 
     inception = fid.Inception(folder)
-    reference = fid.reference_moments(inception, images, digest, folder)
+    reference = fid.reference_moments(inception, images, folder)
     found = {t: {n: fid.fid(inception, made, reference) for n, made in made_of(m, images).items()} for t, m in models.items()}
     return pd.DataFrame.from_dict(found, orient="index")
 

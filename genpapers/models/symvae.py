@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EXPERIMENTS', 'METHODS', 'GARMENTS', 'COLLAPSED_BELOW', 'SHARED', 'Experiment', 'run_name', 'data_name', 'entropy',
            'information', 'code_information', 'code_gain', 'summary', 'is_collapsed', 'make_model', 'make_learner',
-           'spread_out', 'build', 'plan']
+           'spread_out', 'continue_from', 'build', 'plan']
 
 # %% ../../nbs/models/symvae.ipynb #svplan02
 from dataclasses import dataclass
@@ -88,10 +88,10 @@ COLLAPSED_BELOW = 5.0  # nats per image; working models have 50 and more
 
 @torch.no_grad()
 def code_gain(model, x, generator=None):
-    "Nats per image by which an image x (B, 1, 28, 28) is more likely under its own codes than under the next image's: a float."
+    "Nats per image by which an image x (B, 1, 28, 28) is more likely under its own codes than under those of the image half a set away: a float."
     _, z1 = model.encoder.codes(x, model.prior, lambda logits: bernoulli(logits, generator))
     y = model.decoder(z1)
-    return float((model.image.nll(y.roll(1, 0), x) - model.image.nll(y, x)).mean())
+    return float((model.image.nll(y.roll(len(x) // 2, 0), x) - model.image.nll(y, x)).mean())
 
 
 def summary(model, x, seed=0):
@@ -103,7 +103,7 @@ def summary(model, x, seed=0):
 
 def is_collapsed(values):
     "Whether `values` (of `summary`) are those of a model whose codes say nothing about the image."
-    return values["gain"] < COLLAPSED_BELOW
+    return not values["gain"] >= COLLAPSED_BELOW  # what is not a number is no gain
 
 # %% ../../nbs/models/symvae.ipynb #svplan13
 def make_model(config, x):
@@ -124,19 +124,31 @@ def make_learner(config, x):
 
 
 def spread_out(images, n):
-    "`n` (at most) of the images (N, ...), evenly spaced: data sets may be sorted by class."
-    return images[:: max(1, len(images) // n)][:n]
+    "`n` (at most) of the images (N, ...), evenly spaced from first to last: data sets may be sorted by class."
+    n = min(n, len(images))
+    return images[torch.arange(n) * len(images) // n]
+
+
+def continue_from(learner, config):
+    "Fills `learner` from the run that `config` loads; stepsize and warm-up are those of `config`."
+    restore(learner, load_state(Path(config["load"]) / "checkpoint.safetensors")["model"])
+    for optimizer in (o for o in vars(learner).values() if isinstance(o, torch.optim.Optimizer)):
+        optimizer.param_groups[0]["lr"] = config["stepsize"]
+    if config["method"] == "elbo":
+        learner.kl_warmup = config["kl_warmup"]
 
 
 def build(config, context):
     "The training that `config` (see `plan`) describes."
     images = load(config["data"], "all", context.data_dir).images.to(context.device)
     learner = make_learner(config, spread_out(images, 500))
+    seed = config["seed"]
     if config["load"]:
-        restore(learner, load_state(Path(config["load"]) / "checkpoint.safetensors")["model"])
+        continue_from(learner, config)
+        seed = seed, config["load_digest"]  # batches that the loaded run has not seen
     x = learner.model.image.prepare(spread_out(images, 200))
     steps = config["niterations"]
-    return Training(learner, Batches((images,), config["batch_size"], config["seed"], mode="draws"), steps, log_every=max(1, steps // 200),
+    return Training(learner, Batches((images,), config["batch_size"], seed, mode="draws"), steps, log_every=max(1, steps // 200),
                     evaluate=lambda: summary(learner.model, x), evaluate_every=max(1, steps // 20))
 
 # %% ../../nbs/models/symvae.ipynb #svplan15
