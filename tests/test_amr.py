@@ -9,6 +9,7 @@ import torch
 from scipy.io import savemat
 from states import leaves
 
+from genpapers.data import colour
 from genpapers.models import amr_training
 from genpapers.models.amr_experiments import EXPERIMENTS, METHODS
 from genpapers.models.amr_plan import plan, published_config
@@ -125,6 +126,7 @@ COLOUR = {"svhn32/k3_lamb10": 32, "svhn256/fm2_lamb10": 256, "cifar10/acai_lamb5
 @pytest.mark.parametrize(("experiment", "length"), COLOUR.items())
 def test_colour_experiments_train(experiment, length, tmp_path, monkeypatch):
     monkeypatch.setattr(amr_training, "SVHN_TRAIN", 40)
+    monkeypatch.setattr(colour, "published_md5", dict)  # these files are made here
     write_svhn(tmp_path / "svhn", train=40, test=12, extra=8)
     write_cifar10(tmp_path / "cifar-10-batches-bin", batch=8)
     (spec,) = plan(parameters(experiment=experiment, niterations=2, batch_size=8, nfeatures=4, data_dir=tmp_path))
@@ -138,6 +140,7 @@ def test_colour_experiments_train(experiment, length, tmp_path, monkeypatch):
 
 def test_svhn_leaves_its_extra_part_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(amr_training, "SVHN_TRAIN", 40)
+    monkeypatch.setattr(colour, "published_md5", dict)  # these files are made here
     write_svhn(tmp_path / "svhn", train=40, test=12, extra=8)
     without = amr_training.load_split("svhn", "train", tmp_path)
     assert len(without) == 40 and without.labels[9] == 0 and without.labels[0] == 1

@@ -11,7 +11,8 @@ from places import ROOT, cells, source
 from genpapers.base.files import read_json
 from genpapers.companion.cli import given_values
 from genpapers.companion.commands import COMMANDS, FLAGS, Command, at_smoke, genpapers_call, papermill_call
-from genpapers.companion.reproduce import declaration_of, prepare
+from genpapers.companion.parameters import declared_parameters
+from genpapers.companion.reproduce import prepare
 from genpapers.models.amr_experiments import EXPERIMENTS
 from genpapers.models.nfpi_configs import find_config
 from genpapers.papers.base import find_paper
@@ -42,7 +43,7 @@ def test_call_is_what_the_notebook_takes(command):
 
 @pytest.mark.parametrize("paper", FLAGS)
 def test_flags_became_parameters(paper):
-    declared = {p.name for p in declaration_of(find_paper(paper), ROOT)}
+    declared = {p.name for p in declared_parameters(find_paper(paper), ROOT)}
     assert all(parameter in declared if parameter else note for _, parameter, note in FLAGS[paper])
 
 

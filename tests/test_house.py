@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from places import BIN, NOTEBOOKS, PAPER_NOTEBOOKS, ROOT, cells, environment, relative, source
 
+from genpapers.companion.parameters import declared_parameters
+from genpapers.papers.base import available_papers
+
 PACKAGE = ROOT / "genpapers"
 MODULES = {
     ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p
@@ -69,6 +72,14 @@ def test_parameters_survive_cleaning(copy):
         here, cleaned = parameter_cells(notebook), parameter_cells(copy / notebook.relative_to(ROOT))
         assert len(here) == 1, f"{relative(notebook)} has {len(here)} cells tagged parameters"
         assert cleaned == here, f"nbdev_clean changes the parameters cell of {relative(notebook)}"
+
+
+def test_presets_and_limits_are_declared_and_explained():
+    for paper in available_papers():
+        declared = declared_parameters(paper, ROOT)
+        named = set(paper.limits).union(*paper.scales.values())
+        assert named <= {p.name for p in declared}, f"{paper.notebook} does not declare {named - {p.name for p in declared}}"
+        assert all(p.help for p in declared), f"{paper.notebook} explains not every parameter"
 
 
 def named_lambda(node: ast.AST) -> bool:

@@ -18,9 +18,9 @@ import click
 
 from .. import __version__
 from ..base.files import UserError, project_root
-from .parameters import COMMON_LIMITS, Parameter, check_names
 from .ledger import absent, entries, find_settings
-from .reproduce import Job, declaration_of, find_pages, pages_after, prepare, run_jobs
+from .parameters import COMMON_LIMITS, Parameter, check_names, declared_parameters
+from .reproduce import Job, find_pages, pages_after, prepare, run_jobs
 from .tables import duration, run_folders, run_row, short, show, show_outcomes
 from ..papers.base import SCALES, Paper, available_papers
 
@@ -69,7 +69,7 @@ def parameter_row(parameter: Parameter, paper: Paper) -> dict:
 def params(paper: str):
     "The parameters of PAPER: type, default at each scale, what is allowed, help."
     page = find_pages([paper])[0]
-    show([parameter_row(p, page) for p in declaration_of(page, project_root())], f"{paper}: parameters")
+    show([parameter_row(p, page) for p in declared_parameters(page)], f"{paper}: parameters")
 
 # %% ../../nbs/companion/cli.ipynb #cl000013
 def literal(text: str):
@@ -91,7 +91,7 @@ def typed_value(text: str, type_name: str):
 
 def given_values(paper: Paper, pairs: tuple[tuple[str, str], ...], scale: str | None) -> dict:
     "The parameters that were given, typed; an unknown name is a `ParameterError`."
-    declared = {p.name: p for p in declaration_of(paper, project_root())}
+    declared = {p.name: p for p in declared_parameters(paper)}
     check_names([name for name, _ in pairs], list(declared.values()), paper.name)
     chosen = {"scale": scale} if scale else {}
     return chosen | {name: typed_value(text, declared[name].type) for name, text in pairs}
@@ -99,7 +99,7 @@ def given_values(paper: Paper, pairs: tuple[tuple[str, str], ...], scale: str | 
 
 def known_pairs(paper: Paper, pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     "Those of the parameters that a notebook beside the papers has."
-    declared = {p.name for p in declaration_of(paper, project_root())}
+    declared = {p.name for p in declared_parameters(paper)}
     return tuple(pair for pair in pairs if pair[0] in declared)
 
 # %% ../../nbs/companion/cli.ipynb #cl000016

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'SHARED', 'MEASURES', 'common', 'Compared', 'Style', 'SymmetricVAE', 'PairGenerator', 'ClassFlow', 'Mixing',
-           'Method', 'specs_of', 'probe', 'count', 'evenly', 'Table', 'strips', 'reasons']
+           'Method', 'specs_of', 'probe', 'evenly', 'Measures', 'strips', 'reasons']
 
 # %% ../../nbs/companion/comparison.ipynb #cm000003
 from collections.abc import Iterator
@@ -19,10 +19,11 @@ from .reproduce import prepare
 from ..data.batches import generator_for
 from ..data.polymnist import binarise
 from ..data.sources import Images
-from ..data.splits import resized, train_valid, training_size
-from ..metrics.classifier import cfid
+from ..data.splits import resized, spread_rows, train_valid, training_size
+from ..metrics.classifier import cfid, eight_bit
 from ..metrics.probe import probe_frozen
 from ..models import amr_results, amr_views, nfpi_training, polymnist_parts, style, symvae_samples
+from ..nets.convs import n_parameters
 from ..papers.base import find_paper
 from ..train.runs import Run, RunSpec
 
@@ -31,8 +32,7 @@ def common(
     images: Tensor,  # (N, 1, h, w), uint8 or floats in [0, 1]
 ) -> Tensor:  # (N, 1, 28, 28) uint8, 0 or 255
     "Pictures in the form in which all are compared."
-    images = images if images.dtype == torch.uint8 else (255 * images.float()).round().to(torch.uint8)
-    return binarise(resized(images.cpu(), 28)) * 255
+    return binarise(resized(eight_bit(images).cpu(), 28)) * 255
 
 # %% ../../nbs/companion/comparison.ipynb #cm000008
 class Compared:
@@ -199,19 +199,14 @@ def probe(codes, train: Images, test: Images) -> float:
     return probe_frozen((h[fitted], y[fitted]), (h[chosen], y[chosen]), (codes(test.images).cpu().numpy(), test.labels.numpy())).test
 
 
-def count(networks: list[nn.Module]) -> int:
-    "Numbers in networks."
-    return sum(parameter.numel() for network in networks for parameter in network.parameters())
-
-
 def evenly(images: Images, n: int) -> Images:
-    "At most n of the pictures, evenly spaced, for they may be sorted by digit."
-    rows = torch.arange(0, len(images), max(1, len(images) // n))[:n]
+    "At most n of the pictures, evenly spaced."
+    rows = spread_rows(len(images), n)
     return Images(images.name, images.images[rows], images.labels[rows], images.classes, images.digest)
 
 # %% ../../nbs/companion/comparison.ipynb #cm000016
 @dataclass
-class Table:
+class Measures:
     "What the comparison measures with."
 
     train: Images
@@ -237,7 +232,7 @@ class Table:
             "samples": self.distance(drawn),
             "probe": None if "probe" in method.blanks else probe(method.codes, self.train, self.test),
             "legible": self.judge.accuracy(common(drawn), self.labels) if method.asked() else None,
-            "parameters": count(method.networks()),
+            "parameters": sum(map(n_parameters, method.networks())),
             "seconds": method.run.seconds,
         }
 
@@ -255,7 +250,7 @@ class Table:
 def strips(method: Compared, shown: Images, seed: int = 0) -> list[Tensor | None]:
     "Reconstructions of the digits shown and ten drawn ones, (10, 28, 28) in [0, 1], as the method makes them."
     made = method.reconstructions(shown.images, shown.labels), method.drawn(torch.arange(10), shown.images, seed)
-    return [None if x is None else resized((x if x.dtype == torch.uint8 else (255 * x.float()).round().to(torch.uint8)).cpu(), 28)[:, 0] / 255 for x in made]
+    return [None if x is None else resized(eight_bit(x).cpu(), 28)[:, 0] / 255 for x in made]
 
 
 def reasons(methods: dict[str, Compared]) -> Iterator[dict[str, str]]:

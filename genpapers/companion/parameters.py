@@ -103,22 +103,30 @@ def check_value(parameter: Parameter, value, limit: Range | Choice | None):
     return value
 
 # %% ../../nbs/companion/parameters.ipynb #d0ef33f2
-def declared_parameters(paper: Paper) -> list[Parameter]:
-    "What the paper's notebook declares."
-    return parse_declaration(parameters_cell(project_root() / paper.notebook))
+def declared_parameters(
+    paper: Paper,
+    root: Path | None = None,  # None: the project around the current folder
+) -> list[Parameter]:
+    "What the paper's notebook declares; a notebook that is not there is a `UserError`."
+    root = root or project_root()
+    if not (root / paper.notebook).is_file():
+        raise UserError(f"{paper.notebook} is not in {root}; call this in a checkout of the project")
+    return parse_declaration(parameters_cell(root / paper.notebook))
 
 
 def resolve(
     paper: Paper,
     values: dict,  # the notebook's globals()
     declared: list[Parameter] | None = None,  # None: read from the paper's notebook
+    given: list[str] | None = None,  # names of what was given explicitly; None: those in papermill's cell
 ) -> SimpleNamespace:
     "The parameters' values, checked and completed by the preset of the scale; the first that is wrong is a `ParameterError`."
     declared = declared or declared_parameters(paper)
-    check_names(injected_names(values.get("In", [])), declared, paper.name)
+    given = injected_names(values.get("In", [])) if given is None else given
+    check_names(given, declared, paper.name)
     limits = COMMON_LIMITS | paper.limits
     checked = {p.name: check_value(p, values.get(p.name, p.default), limits.get(p.name)) for p in declared}
-    if os.environ.get("IN_TEST") and "scale" not in injected_names(values.get("In", [])):
+    if os.environ.get("IN_TEST") and "scale" not in given:
         checked["scale"] = "smoke"
     preset = paper.scales[checked["scale"]]
     return SimpleNamespace(**{k: preset.get(k) if v is None else v for k, v in checked.items()})

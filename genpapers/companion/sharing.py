@@ -16,8 +16,7 @@ from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from ..base.files import UserError, file_digest, project_root, read_json, write_atomically
-from .study import markdown_table
-from .tables import results_of, run_folders
+from .tables import markdown_table, results_of, run_folders
 from ..papers.base import find_paper
 from ..train.loop import read_metrics
 from ..train.runs import FILES, finished_seconds, key_of

@@ -249,7 +249,9 @@ def copy_figures(
 def build(
     destination: Path,  # a folder, replaced if it is there
 ) -> int:
-    "Build the site and give the number of its pages; a link that leads nowhere is an error."
+    "Build the site and give the number of its pages; a link that leads nowhere is an error, and so is a folder that holds something else."
+    if destination.exists() and any(destination.iterdir()) and not (destination / "site_libs").is_dir():
+        raise UserError(f"{destination} holds something else than a built site; name a new or an empty folder")
     nbs = get_config().nbs_path
     with TemporaryDirectory() as folder:
         work = Path(folder)

@@ -224,6 +224,9 @@ class Study:
         claim = next((c for c in self.paper.claims if c.name == name), None)
         if claim is None:
             raise UserError(f"{name} is not a claim of {self.paper.name}; its page declares {', '.join(c.name for c in self.paper.claims)}")
+        changed = reductions(self.paper, vars(self.parameters)) if claim.decidable == ("paper",) and self.parameters.scale == "paper" else []
+        if changed:
+            holds, why = None, f"decidable at the published setting, and this one has {', '.join(changed)}"
         result = verdict(claim, self.parameters.scale, None if holds is None else bool(holds))
         if result.startswith("not") and not why:
             why = f"decidable at {' and '.join(claim.decidable)}" if self.parameters.scale not in claim.decidable else "undecided"

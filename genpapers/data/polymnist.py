@@ -136,15 +136,15 @@ def pictures_folder(root: str | Path | None = None) -> Path | None:
     return next((r / PICTURES for r in data_roots(root) if (r / PICTURES).is_dir()), None)
 
 
-def choose(source: str, root: str | Path | None = None) -> str:
-    "What `auto` means here; every other known source means itself."
+def choose(source: str, root: str | Path | None = None, digits: str = "mnist") -> str:
+    "What `auto` means here, for a composition of `digits`; every other known source means itself."
     if source not in SOURCES:
         raise DataError(f"there is no PolyMNIST source named {source!r}; the known ones are {', '.join(SOURCES)}")
     if source != "auto":
         return source
     if official_folder(root):
         return "official"
-    return "composed" if pictures_folder(root) and find_collection(IDX["mnist"], root) else "embedded"
+    return "composed" if pictures_folder(root) and (digits not in IDX or find_collection(IDX[digits], root)) else "embedded"
 
 # %% ../../nbs/data/polymnist.ipynb #pd000029
 def official(split: str, root: str | Path | None = None) -> PolyMNIST:
@@ -176,7 +176,9 @@ def load_polymnist(
     pictures: str | None = None,  # composed only: a folder of five; None: polymnist_backgrounds in a data root
 ) -> PolyMNIST:
     "A split of PolyMNIST; kept in memory for the next call. What cannot be had is a `DataError`."
-    source = choose(source, root)
+    source = choose(source, root, digits)
+    if source != "composed" and (digits, pictures) != ("mnist", None):
+        raise DataError(f"digits and backgrounds are for a composed set, and this one is {source}; give dataset composed, or leave them out")
     if source == "official":
         return official(split, root)
     if source == "embedded":
@@ -188,7 +190,7 @@ def load_polymnist(
 
 def digits_of(source: str, split: str, root: str | Path | None = None, digits: str = "mnist") -> Images:
     "The digits that go with a source: they give the real pairs (c, s)."
-    return load({"embedded": "mnist5k", "official": "mnist"}.get(choose(source, root), digits), split, root)
+    return load({"embedded": "mnist5k", "official": "mnist"}.get(choose(source, root, digits), digits), split, root)
 
 # %% ../../nbs/data/polymnist.ipynb #pd000032
 THRESHOLD = 0.4375

@@ -35,7 +35,7 @@ MEMBER = re.compile(r"(?:^|.*/)(train|test)/m([0-4])/(\d+)\.(\d)\.png$")
 def is_inside(name: str) -> bool:
     "Whether a name in a zip file stays inside the folder that it would be unpacked to."
     path = PurePosixPath(name.replace("\\", "/"))
-    return not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
+    return not path.is_absolute() and ".." not in path.parts and not any(":" in part for part in path.parts[:1])
 
 
 def zip_members(archive: zipfile.ZipFile) -> Iterator[tuple[str, object]]:
@@ -61,6 +61,8 @@ def table_of(members: Iterable[tuple[str, object]]) -> dict[str, Table]:
     for name, read in members:
         if found := MEMBER.match(name):
             split, style, index, digit = found.groups()
+            if (int(style), int(index)) in tables[split]:
+                raise DataError(f"image {int(index)} of m{style} is there twice in {split}; fetch the archive again")
             tables[split][int(style), int(index)] = int(digit), read
     return tables
 
@@ -70,12 +72,13 @@ def gaps(table: Table, expected: int | None) -> list[str]:
     n = expected or 1 + max((index for _, index in table), default=-1)
     lacking = [d for d in range(NSTYLES) if not any(style == d for style, _ in table)]
     digits = sorted(set(range(NDIGITS)) - {c for c, _ in table.values()})
+    beyond = [f"image {i} of style m{d} is one too many" for d, i in table if i >= n]
     missing = ((d, i) for d in range(NSTYLES) for i in range(n) if d not in lacking and (d, i) not in table)
     firsts = {i: table[d, i][0] for d, i in sorted(table, reverse=True)}
     found = [f"style m{d} is missing altogether" for d in lacking] + [f"there is no digit {c}" for c in digits]
     found += [f"image {i} of style m{d} is missing" for d, i in missing]
     odd = ((d, i, c) for (d, i), (c, _) in table.items() if c != firsts[i])
-    return found + [f"image {i} is a {c} in m{d}, a {firsts[i]} elsewhere" for d, i, c in odd]
+    return found + beyond + [f"image {i} is a {c} in m{d}, a {firsts[i]} elsewhere" for d, i, c in odd]
 
 
 def check_table(table: Table, split: str, source, expected: int | None) -> None:

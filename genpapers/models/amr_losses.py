@@ -42,12 +42,11 @@ def gan_loss(logits: Tensor, target: Tensor | float, kind: str = "bce") -> Tenso
     bce: -t log p - (1-t) log(1-p); mse: (p-t)^2.
     """
     logits = logits.float()
-    target = torch.as_tensor(target, dtype=torch.float32, device=logits.device)
-    if target.dim() and target.shape != logits.shape:
+    target = target.float() if isinstance(target, Tensor) else torch.full_like(logits, target)
+    if target.shape != logits.shape:
         raise ValueError(f"targets {tuple(target.shape)} do not fit judgements {tuple(logits.shape)}")
     if kind not in GAN_LOSSES:
         raise ValueError(f"GAN loss is {kind!r}; it must be 'bce' or 'mse'")
-    target = target.expand_as(logits)
     return F.binary_cross_entropy_with_logits(logits, target) if kind == "bce" else F.mse_loss(logits.sigmoid(), target)
 
 # %% ../../nbs/models/amr_losses.ipynb #4a06a385

@@ -46,7 +46,7 @@ def rotate_crop(images, angle, offset):
 def jitter(images, brightness, contrast, saturation):
     "Colour jitter with factors (B,): brightness, then contrast, then saturation; uint8 (B, 3, H, W) in and out."
     shape = (-1, 1, 1, 1)
-    grey = lambda x: (x * x.new_tensor([0.2989, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    grey = lambda x: 0.2989 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]
     x = (images * brightness.view(shape)).clamp(0, 255)
     mean = grey(x).mean((1, 2, 3), keepdim=True)
     x = mean.lerp(x, contrast.view(shape)).clamp(0, 255)

@@ -92,7 +92,7 @@ def stationary_point(g, m, s, settings, growth=4.0, tolerance=1e-8):
             kappa = min(target, reached * growth) if reached else kappa / 4
             if growth < 1.02 or kappa < 1e-6:
                 raise NoStationaryPoint(f"the branch of stationary points ends near lambda = {reached * len(m) * (len(m) - 1):.4g}, "
-                                        f"wanted {settings.lambda_fpi:g}; use mode='reference', spread=False or a smaller lambda")
+                                        f"wanted {settings.lambda_fpi:g}; use the reference mode or a smaller lambda")
     return Solution(Gaussians(x[0], x[1].exp()), history, True)
 
 # %% ../../nbs/models/nfpi_stationary.ipynb #nfpi-st-place

@@ -11,8 +11,10 @@ import copy
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 
+from ..base.files import UserError, lock_of
 from ..data.batches import Batches, generator_for
 from ..data.polymnist import binarise, digits_of, load_polymnist, moments
 from .polymnist_blackbox import export_blackbox, load_blackbox
@@ -52,6 +54,8 @@ def main_spec(p, pairs: str) -> RunSpec:
     "Stage 3 with real or synthetic pairs."
     config = {"pairs": pairs, "nz": p.nz, "ny": p.ny, "rounds": p.rounds, "batch_size": p.batch_size}
     if pairs == "synthetic":
+        if 0 < p.pool < p.batch_size:
+            raise UserError(f"pool is {p.pool}; with batches of {p.batch_size} it must be 0 (fresh pairs in every step) or at least {p.batch_size}")
         config |= {"pool": p.pool, "chain": p.chain}
     needs = ("generator",) if pairs == "synthetic" else ()
     return spec(p, f"main-{pairs}", "main", p.niterations_main, needs, **config)
@@ -73,9 +77,10 @@ def plan(p) -> list[RunSpec]:
 def blackbox_of(run: Run) -> Path:
     "The folder of a generator's black box; exported when it is first asked for."
     folder = run.folder / "blackbox"
-    if not (folder / "generator.json").is_file():
-        nets = copy.deepcopy(run.model.nets).to("cpu", torch.float32, memory_format=torch.contiguous_format)
-        export_blackbox(nets, folder)
+    with FileLock(lock_of(run.folder)):
+        if not (folder / "generator.json").is_file():
+            nets = copy.deepcopy(run.model.nets).to("cpu", torch.float32, memory_format=torch.contiguous_format)
+            export_blackbox(nets, folder)
     return folder
 
 
@@ -95,9 +100,7 @@ class BothBatches:
         if self.make_pairs is None:
             return self.images(t)
         if self.pairs is None:
-            tensors = self.make_pairs()
-            size = min(self.images.batch_size, len(tensors[0]))
-            self.pairs = Batches(tensors, size, self.images.seed + 1, "draws")
+            self.pairs = Batches(self.make_pairs(), self.images.batch_size, self.images.seed + 1, "draws")
         return self.images(t) + self.pairs(t)
 
 # %% ../../nbs/models/polymnist.ipynb #pm000012
@@ -126,7 +129,7 @@ def build_main(config: dict, context, images, digits, generator: torch.Generator
     source, make_pairs = None, lambda: real_pairs(digits, context.device)
     if config["pairs"] == "synthetic":
         limiting = load_blackbox(blackbox_of(context.needs["generator"]), context.device)
-        pool = generator_for("pool", config["pool"], device=context.device)
+        pool = generator_for("pool", torch.initial_seed(), config["pool"], device=context.device)
         make_pairs = (lambda: draw_pairs(limiting, config["pool"], config["chain"], pool)) if config["pool"] else None
         source = None if config["pool"] else lambda c, g: limiting(c, g, config["chain"])
     model = GameStage(parts, config["stepsize"], config["rounds"], generator, source)

@@ -118,17 +118,17 @@ def completed(parts: Parts, images: PolyMNIST, rows: Tensor, rounds: int, seed: 
 
 
 def panel(
-    parts: Parts, images: PolyMNIST, rows: Tensor, source: GeneratorStage, limiting, rounds: int, chain: int = 100
+    parts: Parts, images: PolyMNIST, rows: Tensor, source: GeneratorStage, limiting, rounds: int, chain: int = 100, seed: int = 0
 ) -> dict[str, Tensor]:
     "The seven columns of the monitoring panel, by name."
     device = parts.colours.k.device
     c, d = images.c[rows], images.d[rows]
-    source.generator.manual_seed(0)
+    source.generator.manual_seed(seed)
     random_s = (source.sample(one_hot(c.to(device), NC)) > 0.5).float()
-    chain_s = limiting(one_hot(c.to(device), NC), generator_for("panel chain", device=device), chain).float()
-    columns = completed(parts, images, rows, rounds)
+    chain_s = limiting(one_hot(c.to(device), NC), generator_for(seed, "panel chain", device=device), chain).float()
+    columns = completed(parts, images, rows, rounds, seed)
     for name, s in (("random", random_s), ("limiting", chain_s)):
-        columns |= {f"{name} s": s.cpu(), f"{name} x": generate(parts, c, d, s, rounds)}
+        columns |= {f"{name} s": s.cpu(), f"{name} x": generate(parts, c, d, s, rounds, seed)}
     return columns
 
 
@@ -148,24 +148,24 @@ def decisions_of(run: Run, x: Tensor, sweeps: int, seed: int = 0) -> dict[str, T
     return dict(zip("cd", infer_all(run.model.parts, x, sweeps, seed), strict=True))
 
 
-def accuracy_tables(runs: dict[str, Run], images: PolyMNIST, rows: Tensor, sweeps: int) -> tuple[dict, dict]:
+def accuracy_tables(runs: dict[str, Run], images: PolyMNIST, rows: Tensor, sweeps: int, seed: int = 0) -> tuple[dict, dict]:
     "Accuracies of the digit for every model, and of the style for the main models: model -> m0 ... m4, avg."
     digit, style = {}, {}
     for name in (m for m in MODELS if m in runs):
-        found, c, d = decisions_of(runs[name], images.x[rows], sweeps), images.c[rows], images.d[rows]
+        found, c, d = decisions_of(runs[name], images.x[rows], sweeps, seed), images.c[rows], images.d[rows]
         digit[name] = accuracies(found["c"], c, d)
         if "d" in found:
             style[name] = accuracies((found["d"] == d).long(), torch.ones_like(d), d)
     return digit, style
 
 
-def segmentations(runs: dict[str, Run], name: str, c: Tensor, digits: Images, chain: int) -> Tensor:
+def segmentations(runs: dict[str, Run], name: str, c: Tensor, digits: Images, chain: int, seed: int = 0) -> Tensor:
     "s (N, 1, 28, 28) for digits c from the source of a main model: the digits, or the black box."
     if name == "main-real":
-        return binarise(digits.images[pick(digits.labels, c)])
+        return binarise(digits.images[pick(digits.labels, c, seed)])
     device = runs[name].context.device
     limiting = load_blackbox(blackbox_of(runs["generator"]), device)
-    g = generator_for("segmentations", device=device)
+    g = generator_for(seed, "segmentations", device=device)
     return torch.cat([limiting(one_hot(part, NC), g, chain) for part in c.to(device).split(250)]).cpu()
 
 

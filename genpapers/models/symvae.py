@@ -16,6 +16,7 @@ import torch
 from ..base.files import UserError, file_digest
 from ..data.batches import Batches, generator_for
 from ..data.sources import load, presence
+from ..data.splits import spread_rows
 from .symvae_images import bernoulli
 from .symvae_networks import HVAE
 from .symvae_rules import ELBO, Symmetric
@@ -124,9 +125,8 @@ def make_learner(config, x):
 
 
 def spread_out(images, n):
-    "`n` (at most) of the images (N, ...), evenly spaced from first to last: data sets may be sorted by class."
-    n = min(n, len(images))
-    return images[torch.arange(n) * len(images) // n]
+    "`n` (at most) of the images (N, ...), evenly spaced."
+    return images[spread_rows(len(images), n)]
 
 
 def continue_from(learner, config):

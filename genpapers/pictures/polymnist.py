@@ -31,6 +31,7 @@ def accuracy_bars(
     accuracy: dict[str, dict[str, float]],  # model -> style -> accuracy
     published: dict[str, dict[str, float]] | None = None,  # the same, shown as ticks
     labels: dict[str, str] | None = None,  # model -> words for the legend
+    data: str = "",  # what our bars were measured on
 ) -> Figure:
     "Grouped bars, one group per style and one for the average."
     fig = Figure(figsize=(8, 3.6), layout="constrained")
@@ -41,10 +42,11 @@ def accuracy_bars(
         if published and model in published:
             marks = [published[model][k] for k in styles]
             ax.hlines(marks, x - width / 2, x + width / 2, color="black", lw=1, label="published" if not i else None)
-    lowest = min(min(row.values()) for row in accuracy.values())
+    shown = [*accuracy.values(), *(published[m] for m in accuracy if published and m in published)]
+    lowest = min(min(row.values()) for row in shown)
     ax.set_ylim(max(0, lowest - 0.1 * (1.02 - lowest)) if lowest > 0.9 else 0, 1.02 if lowest < 0.9 else 1)
     ax.set_xticks(range(len(styles)), styles)
-    ax.set_ylabel("test accuracy")
+    ax.set(ylabel="test accuracy", xlabel=data)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(accuracy) + 1, frameon=False)
     open_frame(ax)
     return fig
