@@ -11,6 +11,8 @@ import nbformat
 from execnb.shell import CaptureShell
 from nbconvert import MarkdownExporter
 
+from genpapers.base.files import write_atomically
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("nbs/index.ipynb", "nbs/method.ipynb", "nbs/commands.ipynb")
 
@@ -44,10 +46,9 @@ def main(folder: Path) -> None:
     "Write README.md and the pages below a folder."
     for page in PAGES:
         notebook = executed(json.loads((ROOT / page).read_text(encoding="utf-8")))
-        (folder / page).parent.mkdir(parents=True, exist_ok=True)
-        (folder / page).write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+        write_atomically(folder / page, json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
         if page == PAGES[0]:
-            (folder / "README.md").write_text(readme(notebook), encoding="utf-8")
+            write_atomically(folder / "README.md", readme(notebook))
 
 
 if __name__ == "__main__":

@@ -143,8 +143,11 @@ def reproduce(papers: tuple[str, ...], scale: str, jobs: int | None, pairs: tupl
     run_and_show(work, jobs or (2 if engine == "dask" else 1), last, do)
 
 # %% ../../nbs/companion/cli.ipynb #cl000019
+RUNS_DIR = click.option("--runs-dir", type=click.Path(path_type=Path), help="Default: runs/ of the project.")
+
+
 @main.command()
-@click.option("--runs-dir", type=click.Path(path_type=Path), help="Default: runs/ of the project.")
+@RUNS_DIR
 def status(runs_dir: Path | None):
     "The runs: finished, running, interrupted (with the step) or failed."
     root = runs_dir or project_root() / "runs"
@@ -225,9 +228,6 @@ def bench(paper: str, as_json: bool):
     click.echo(report(paper, as_json))
 
 # %% ../../nbs/companion/cli.ipynb #cl000031
-RUNS_DIR = click.option("--runs-dir", type=click.Path(path_type=Path), help="Default: runs/ of the project.")
-
-
 @main.command("export")
 @click.argument("run")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The zip to write; default: PAPER-NAME-KEY.zip here.")

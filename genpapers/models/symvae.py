@@ -48,6 +48,7 @@ GARMENTS = ("fashion_mnist", "kmnist", "mnist5k")  # the real-valued experiment 
 
 
 def run_name(experiment, method):
+    "The name of a run: mnist-ladder and sym make mnist-ladder-sym."
     return f"{experiment}-{method}"
 
 

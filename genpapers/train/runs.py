@@ -77,6 +77,7 @@ def key_of(record: dict) -> str:
 
 def run_key(spec: RunSpec, device: torch.device, precision: str, needs: dict[str, "Run"], devices: int = 1) -> tuple[str, dict]:
     "The key, and the record that it is the digest of."
+    ranks = ("genpapers.train.ranks",) if devices > 1 else ()  # code that has a say only where several train together
     record = {
         "paper": spec.paper,
         "name": spec.name,
@@ -85,7 +86,7 @@ def run_key(spec: RunSpec, device: torch.device, precision: str, needs: dict[str
         "seed": spec.seed,
         "data": spec.data,
         "needs": {n: needs[n].key for n in spec.needs},
-        "code": code_digest(spec.entry.partition(":")[0]),
+        "code": digest_of(*map(code_digest, (spec.entry.partition(":")[0], *ranks))),
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
         "device": device.type,
         "devices": devices,
