@@ -57,8 +57,9 @@ def scale_mark(paper: Paper, parameters: dict) -> str:
 
 def write_mark(fig: plt.Figure, mark: str) -> None:
     "Put the words below the right corner of a figure, in lines as long as it is wide."
-    phrases = "; ".join(phrase.replace(" ", "\xa0") for phrase in mark.split("; "))  # a line ends between phrases
-    lines = textwrap.fill(phrases, max(30, int(22 * fig.get_figwidth()))).replace("\xa0", " ")
+    width, phrases = max(30, int(22 * fig.get_figwidth())), mark.split("; ")
+    whole = "; ".join(p.replace(" ", "\xa0") if len(p) <= width else p.replace(",", ", ") for p in phrases)  # lines end between phrases where they can
+    lines = textwrap.fill(whole, width, break_long_words=False, break_on_hyphens=False).replace("\xa0", " ")
     fig.text(0.998, -0.005, lines, ha="right", va="top", fontsize=6, color="0.4")
 
 

@@ -158,7 +158,7 @@ def supervised_spec(p, e: Experiment) -> RunSpec:
     "The supervised training with one-hot classes as attributes, with the settings of an experiment; at least 16 channels."
     config = overridden(published_config(replace(e, method="mixup")), p) | {"cls": p.cls, "n_attributes": 10}
     config["code_channels"] = max(16, config["code_channels"])  # a mask over two channels has nothing to choose
-    return spec_of("supervised", config, asked_steps(config, p, e.epochs), p, p.seed)
+    return spec_of("supervised", config, getattr(p, "supervised_niterations", None) or asked_steps(config, p, e.epochs), p, p.seed)
 
 
 def plan(p) -> list[RunSpec]:

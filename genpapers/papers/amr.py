@@ -57,9 +57,11 @@ PAPER = Paper(
         | {"sprites": 200, "sprites_methods": ["fm2"], "sprites_niterations": 3, "sprites_votes": 2},
         "quick": SMALL
         | {"methods": ["baseline", "acai", "mixup", "fm", "k3"], "seeds": 2, "niterations": 200}
-        | {"sprites": 20_000, "sprites_methods": ["baseline", "fm2"], "sprites_niterations": 200, "sprites_lr": 2e-3, "sprites_votes": 20},
+        | {"sprites": 20_000, "sprites_methods": ["baseline", "fm2"], "sprites_niterations": 150, "sprites_lr": 2e-3, "sprites_votes": 20}
+        | {"supervised_niterations": 700, "mask_sees_parents": True},
         "paper": {"niterations": None, "dataset": None, "nfeatures": 16, "batch_size": 64, "lr": 1e-4, "update_g_every": 5}
-        | {"initialisation": "published", "sprites_votes": 160, "sprites_methods": ["baseline", "fm2"], "seeds": 3},
+        | {"initialisation": "published", "sprites_votes": 160, "sprites_methods": ["baseline", "fm2"], "seeds": 3}
+        | {"supervised_niterations": None, "mask_sees_parents": False},
     },
     limits={
         "table": Choice(1, 2, 3, 4),
@@ -82,6 +84,7 @@ PAPER = Paper(
         "size": Choice(16, 32, 64),
         "initialisation": Choice("published", "clean"),
         "cls": Range(0, 1e6),
+        "supervised_niterations": Range(1, 10**9),
         "sprites": Range(0, 737_280),
         "sprites_methods": Choice(*METHODS),
         "sprites_votes": Range(1, 10_000),

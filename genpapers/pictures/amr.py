@@ -161,17 +161,18 @@ def curves_figure(runs: dict[str, list], columns: dict[str, str]) -> Figure:
 
 
 def bars_figure(values: dict[str, tuple[float, ...]], title: str, unit: str = "") -> Figure:
-    "A bar per method at the mean of its seeds, a dot per seed."
+    "A stroke per method at the mean of its seeds, a dot per seed."
     fig, axis = plt.subplots(figsize=(5.6, 0.4 * len(values) + 0.9), layout="constrained")
     for i, seeds in enumerate(values.values()):
-        axis.barh(i, np.mean(seeds), color=f"C{i}", alpha=0.5)
+        axis.plot(np.mean(seeds), i, "|", color=f"C{i}", ms=18, mew=2)
         axis.plot(seeds, [i] * len(seeds), "o", color=f"C{i}", ms=4)
     axis.set_yticks(range(len(values)), list(values))
     axis.invert_yaxis()
     axis.set_title(title, fontsize=10)
     axis.set_xlabel(unit)
-    low = min(min(v) for v in values.values())
-    axis.set_xlim(left=max(0.0, low - 0.1 * abs(low)))
+    axis.margins(0.1, 0.15)
+    axis.grid(axis="x", alpha=0.3)
+    axis.spines[["top", "right", "left"]].set_visible(False)
     return fig
 
 # %% ../../nbs/pictures/amr.ipynb #791aa363

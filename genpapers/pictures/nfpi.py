@@ -208,7 +208,8 @@ def bars(values, ylabel, baseline=None):
     fig = Figure(figsize=(max(4, 0.9 * len(values) + 1), 3.2), layout="constrained")
     ax = fig.add_subplot()
     ax.bar_label(ax.bar(list(values), list(values.values()), color="C0"), fmt="%.1f", fontsize=8)
-    ax.set(ylabel=ylabel), ax.tick_params(axis="x", labelsize=8, rotation=20)
+    ax.set(ylabel=ylabel), ax.margins(y=0.12), ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(axis="x", labelsize=8, rotation=20)
     if baseline is not None:
         ax.axhline(baseline, color="grey", linestyle=":")
     return fig
