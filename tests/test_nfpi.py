@@ -66,7 +66,7 @@ def test_resumed_classifier_on_resampled_images_equals_uninterrupted(tmp_path):
 def test_weights_of_one_run_start_another(tmp_path):
     settings = RunSettings(runs_dir=tmp_path, device="cpu", precision="float32")
     first = ensure_all(plan(parameters())[:1], settings)["mean"]
-    config = plan(parameters(weights_from=str(first.folder)))[0].config
+    config = plan(parameters(weights_from=str(first.folder)))[0].given
     model = build_flow(config, SimpleNamespace(device=CPU, data_dir=None, needs={})).model
     model.start()
     for mine, theirs in zip(model.flow.parameters(), trained_flow(first.model).parameters(), strict=True):

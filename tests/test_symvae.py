@@ -1,5 +1,6 @@
 """What a notebook cell cannot test of symvae: resuming a training, and FID against pytorch-fid's own program."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,8 @@ def test_load_continues_from_a_named_run(tmp_path, method):
     first = ensure(plan(parameters(**only))[0], settings)
     second = ensure(plan(parameters(**only, load=str(first.folder), stepsize=1e-7))[0], settings)
     assert second.key != first.key and second.training.batches.seed != first.training.batches.seed
+    copy = shutil.copytree(first.folder, tmp_path / "elsewhere" / first.folder.name)
+    assert ensure(plan(parameters(**only, load=str(copy), stepsize=1e-7))[0], settings).reused  # what was loaded decides, not where it lay
     weights = [dict(run.model.model.named_parameters()) for run in (first, second)]
     assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])  # at the new stepsize they hardly move
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -119,10 +119,10 @@ def asked_steps(config: dict, p, epochs: int) -> int:
     return iterations(config, p.epochs or epochs, None if p.epochs else p.niterations)
 
 
-def spec_of(name: str, config: dict, steps: int, p, seed: int) -> RunSpec:
+def spec_of(name: str, config: dict, steps: int, p, seed: int, places: dict[str, str] | None = None) -> RunSpec:
     "The run of a configuration and a seed; the probe is evaluated up to ten times."
     config = config | {"seed": seed, "niterations": steps, "evaluate_every": max(steps // 10, min(steps, 50)), "log_every": max(1, min(100, steps // 20))}
-    return RunSpec("amr", f"{name}-s{seed}", ENTRY, config, seed, digests(config, p.data_dir))
+    return RunSpec("amr", f"{name}-s{seed}", ENTRY, config, seed, digests(config | (places or {}), p.data_dir), places=places or {})
 
 
 def sprites_plan(p) -> list[RunSpec]:
@@ -139,11 +139,12 @@ def folder_spec(p) -> RunSpec:
     "A training on a folder of pictures with attributes: three colours, the supervised mixer if `cls` is positive."
     size = p.size or 64
     config = {"variant": "amr", "mixer": p.mixer or "mixup", "k": p.k or 2, "classes": 0, "n_channels": 3, "size": size}
-    config |= {"dataset": "folder", "folder": str(Path(p.pictures)), "attributes": p.attributes, "count": None, "batch_size": 64}
+    config |= {"dataset": "folder", "count": None, "batch_size": 64}
     parts = folder_parts(p.pictures, p.attributes, size, "RGB")
     config |= {"cls": p.cls or 0.0, "n_attributes": parts.train.attributes.shape[1]}
     config = overridden(config, p) | {"count": len(parts.train.labels)}
-    return spec_of("folder", config, asked_steps(config, p, 200), p, p.seed)
+    places = {"folder": str(Path(p.pictures).resolve())} | ({"attributes": str(Path(p.attributes).resolve())} if p.attributes else {})
+    return spec_of("folder", config, asked_steps(config, p, 200), p, p.seed, places)
 
 
 def single_overrides(p) -> dict:

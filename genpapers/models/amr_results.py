@@ -63,7 +63,7 @@ def coded(model, part: Part, limit: int) -> tuple[np.ndarray, np.ndarray]:
 def probe_of(run, limit: int = 10_000) -> dict[str, float]:
     "Step, validation and test accuracy of the probe trained alongside, and validation and test of the frozen one."
     alongside = select_logged(run.metrics)
-    parts = parts_of(run.spec.config, run.context.data_dir)
+    parts = parts_of(run.spec.given, run.context.data_dir)
     frozen = probe_frozen(*(coded(run.model, p, limit) for p in (parts.train, parts.valid, parts.test)))
     return {
         "step": alongside.step, "valid": alongside.valid, "test": alongside.test,

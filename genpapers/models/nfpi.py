@@ -80,8 +80,7 @@ def flow_config(p, name, images):
                         "more iterations, a larger batch_size or fewer items_per_class would do")
     return {"dataset": c.dataset, "items_per_class": items, "batch_size": batch_size, "niterations": niterations,
             "evaluate_every": p.evaluate_every or 0, "held_out": chosen(p, "held_out", 0.0),
-            "seed": p.seed, "flow": asdict(flow), "options": asdict(options), "settings": asdict(settings),
-            "weights_from": p.weights_from or "", "flow_from": ""}
+            "seed": p.seed, "flow": asdict(flow), "options": asdict(options), "settings": asdict(settings)}
 
 # %% ../../nbs/models/nfpi.ipynb #nfpi-finished
 def finished_flow(folder, parameter):
@@ -95,10 +94,10 @@ def finished_flow(folder, parameter):
 
 def taken_config(p, name):
     "The configuration of `flow_from`, for a training of no steps. Raises UserError."
-    path, config = finished_flow(p.flow_from, "flow_from")
+    _, config = finished_flow(p.flow_from, "flow_from")
     if config["dataset"] != find_config(name).dataset:
         raise UserError(f"flow_from is a flow of {config['dataset']}; configs asks for {name}")
-    return {**config, "niterations": 0, "flow_from": str(path)}
+    return config | {"niterations": 0}
 
 
 def flow_spec(p, name):
@@ -110,10 +109,10 @@ def flow_spec(p, name):
     data = {c.dataset: images.digest, f"{c.dataset}/test": load_images(c.dataset, "test", p.data_dir).digest}
     taken = earlier["flow_from"] and variant == p.classifier_flow
     used = "flow_from" if taken else "weights_from"
-    if earlier[used]:
-        data[used] = file_digest(finished_flow(earlier[used], used)[0] / "checkpoint.safetensors")
+    places = {used: str(finished_flow(earlier[used], used)[0])} if earlier[used] else {}
+    data |= {n: file_digest(Path(folder) / "checkpoint.safetensors") for n, folder in places.items()}
     config = taken_config(p, name) if taken else flow_config(p, name, images)
-    return RunSpec("nfpi", variant, "genpapers.models.nfpi:build_flow", config, p.seed, data)
+    return RunSpec("nfpi", variant, "genpapers.models.nfpi:build_flow", config, p.seed, data, places=places)
 
 # %% ../../nbs/models/nfpi.ipynb #nfpi-specs
 def classifier_spec(p, flow, strategy, T):
@@ -191,7 +190,7 @@ def build_flow(config, context):
     as_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in config["flow"].items()}
     model = ConditionalFlow(train.images, train.labels, len(train.classes), FlowConfig(**as_tuples), Options(**config["options"]),
                             Settings(**config["settings"]), per_epoch, config["seed"], rows)
-    if config["weights_from"]:
+    if config.get("weights_from"):
         model._start_weights = previous_weights(config["weights_from"])
     if config.get("flow_from"):
         restore(model, load_state(Path(config["flow_from"]) / "checkpoint.safetensors")["model"])

@@ -144,7 +144,7 @@ def build(config, context):
     images = load(config["data"], "all", context.data_dir).images.to(context.device)
     learner = make_learner(config, spread_out(images, 500))
     seed = config["seed"]
-    if config["load"]:
+    if config.get("load"):
         continue_from(learner, config)
         seed = seed, config["load_digest"]  # batches that the loaded run has not seen
     x = learner.model.image.prepare(spread_out(images, 200))
@@ -157,14 +157,14 @@ SHARED = ("nz0", "nz1", "channels", "width", "hidden", "stepsize", "batch_size",
 
 
 def _loaded(folder, names):
-    "The finished run in `folder`, as {its name in the plan: {load, load_digest}}; {} without one."
+    "The finished run in `folder`, as {its name in the plan: folder (absolute)}; {} without one."
     if not folder:
         return {}
     path = Path(folder)
     name = path.name.rpartition("-")[0]
     if name not in names or not (path / "done.json").exists():
         raise UserError(f"load is {str(folder)!r}; it must be the folder of a finished run of one of {', '.join(names)}")
-    return {name: {"load": str(path.resolve()), "load_digest": file_digest(path / "checkpoint.safetensors")}}
+    return {name: str(path.resolve())}
 
 
 def plan(p):
@@ -174,8 +174,10 @@ def plan(p):
     for name in names:
         experiment, _, method = name.rpartition("-")
         data = data_name(EXPERIMENTS[experiment].data, p.digits, p.garments, p.data_dir)
-        config = {name: getattr(p, name) for name in SHARED} | {"experiment": experiment, "method": method, "data": data, "load": None}
+        config = {name: getattr(p, name) for name in SHARED} | {"experiment": experiment, "method": method, "data": data}
         config["kl_warmup"] = int(p.kl_warmup * p.niterations) if method == "elbo" else 0
-        digest = load(data, "all", p.data_dir).digest
-        specs.append(RunSpec("symvae", name, "genpapers.models.symvae:build", config | loaded.get(name, {}), p.seed, {data: digest}))
+        digests, places = {data: load(data, "all", p.data_dir).digest}, {"load": loaded[name]} if name in loaded else {}
+        if places:
+            config["load_digest"] = digests["load"] = file_digest(Path(loaded[name]) / "checkpoint.safetensors")
+        specs.append(RunSpec("symvae", name, "genpapers.models.symvae:build", config, p.seed, digests, places=places))
     return specs

@@ -41,6 +41,12 @@ class RunSpec:
     seed: int = 0
     data: dict[str, str] = field(default_factory=dict)  # name of each data set -> its digest
     needs: tuple[str, ...] = ()  # names of runs in the same plan that it builds on
+    places: dict[str, str] = field(default_factory=dict)  # files and folders that it reads: their digests in `data` decide, not their paths
+
+    @property
+    def given(self) -> dict:
+        "What its `build` gets: configuration and places."
+        return self.config | self.places
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ def build(spec: RunSpec, context: Context) -> Training:
     "The training that a specification describes, its weights drawn from the specification's seed."
     entry = entry_of(spec.entry)
     torch.manual_seed(spec.seed)
-    return entry(dict(spec.config), context)
+    return entry(spec.given, context)
 
 # %% ../../nbs/train/runs.ipynb #35962079
 FILES = ("config.json", "metrics.csv", "checkpoint.safetensors")
