@@ -37,7 +37,9 @@ install: .venv ## make .venv with everything in it (the other targets do this th
 	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools wheel; \
 	$(BIN)/python -m pip install --quiet -c constraints.txt --use-pep517 --no-build-isolation -e '.[dev]'; \
 	if [ "$$(git rev-parse --show-toplevel 2>/dev/null)" = "$$(pwd -P)" ]; then \
-	  PATH="$$PWD/$(BIN):$$PATH" $(BIN)/nbdev_install_hooks || echo 'The git hooks of nbdev could not be installed; everything else works.' >&2; \
+	  PATH="$$PWD/$(BIN):$$PATH" $(BIN)/nbdev_install_hooks && hook=$$(git rev-parse --git-path hooks/post-merge) && \
+	    sed "s|^nbdev_trust|'$$PWD/$(BIN)/nbdev_trust'|" "$$hook" >"$$hook.new" && cat "$$hook.new" >"$$hook" && rm "$$hook.new" || \
+	    echo 'The git hooks of nbdev could not be installed; everything else works.' >&2; \
 	fi; \
 	echo "$$digest" >.venv/installed
 
