@@ -27,6 +27,6 @@ PAPER = Paper(
         "pictures": "test digits, their reconstructions, and digits that each method draws",
         "measures": "the measures side by side, real digits for comparison",
     },
-    minutes={"smoke": 0.3, "quick": 1},
+    minutes={"smoke": 0.3, "quick": 0.7},
     reads=("nbs/*.ipynb",),
 )

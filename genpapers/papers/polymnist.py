@@ -104,7 +104,7 @@ PAPER = Paper(
         "inference": "inference at work: one image, the marginals of digit and style over the sweeps",
     },
     plan="genpapers.models.polymnist:plan",
-    minutes={"smoke": 0.4, "quick": 5, "paper": 60_000},
+    minutes={"smoke": 0.4, "quick": 4.1, "paper": 60_000},
     published=PUBLISHED,
 )
 

@@ -99,6 +99,6 @@ PAPER = Paper(
         "tsne_z1": "t-SNE of z1: prior, posterior, limiting",
     },
     plan="genpapers.models.symvae:plan",
-    minutes={"smoke": 0.6, "quick": 8, "paper": 60_000},
+    minutes={"smoke": 0.6, "quick": 4.8, "paper": 60_000},
     published=PUBLISHED,
 )
