@@ -139,7 +139,7 @@ def tsne_figure(codes: dict[str, np.ndarray], labels: np.ndarray, classes: tuple
     present = np.unique(labels)
     handles = [plt.Line2D([], [], marker="o", ls="", ms=4, color=colours[k % 10]) for k in present]
     names = [classes[k] if k < len(classes) else str(k) for k in present]
-    fig.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=7, handletextpad=0)
+    fig.legend(handles, names, loc="outside upper center", ncols=len(names), fontsize=7, handletextpad=0, frameon=False)
     return fig
 
 # %% ../../nbs/pictures/amr.ipynb #38ba3023
@@ -156,7 +156,7 @@ def curves_figure(runs: dict[str, list], columns: dict[str, str]) -> Figure:
         axis.set_xlabel("iteration", fontsize=8)
         axis.grid(alpha=0.3)
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    fig.legend(handles, labels, loc="outside upper center", ncols=5, fontsize=8, frameon=False)
     return fig
 
 
