@@ -36,7 +36,7 @@ class Setting:
 
     @property
     def name(self) -> str:
-        return self.results["scale"] if self.place == "." else f"{self.place} ({self.results['scale']})"
+        return self.results["scale"] if self.place == "." else f"{self.place.replace('/', ', ')} ({self.results['scale']})"
 
     @cached_property
     def claims(self) -> dict[str, dict]:
@@ -135,7 +135,7 @@ def overview(settings: list[Setting], start: Path) -> list[dict]:
             found = [(s, s.claims[name]) for s in mine if name in s.claims]
             shown = next((f for s, c in found if (f := figure_of(s, c))), None)
             verdicts = columns | {s.name: MARKS.get(c["verdict"], c["verdict"]) for s, c in found}
-            facts = {"paper": paper, "claim": name, "statement": claim["statement"], "published": f"{claim['published']} ({claim['where']})"}
+            facts = {"claim": f"{paper} {name}", "statement": claim["statement"], "published": f"{claim['published']} ({claim['where']})"}
             rows.append(facts | verdicts | {"figure": link(shown, start)})
     return rows
 
