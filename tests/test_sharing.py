@@ -64,7 +64,7 @@ def test_a_paper_finds_its_imported_runs_and_says_why_it_would_not(tmp_path, mon
         assert back.exit_code == 0 and "The notebook mnist_style uses it with device cpu, devices 1, precision float32" in back.output, back.output
     forbid_training(monkeypatch)
     assert all(r.reused for r in ensure_all(specs, settings(tmp_path / "here")).values())
-    monkeypatch.setattr("genpapers.companion.receiving.code_digest", lambda module: "other code")
+    monkeypatch.setattr("genpapers.train.runs.code_digest", lambda module: "other code")
     again = call(main, ["import", str(tmp_path / "a.zip"), "--runs-dir", str(tmp_path / "here")])
     assert "is here already, the same. A notebook here will not use it: the code behind genpapers.models.style differs." in again.output
 

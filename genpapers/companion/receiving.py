@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIMIT', 'MEMBER', 'is_known', 'check_members', 'check_manifest', 'unpack', 'check_run', 'place', 'open_and_check',
-           'import_run', 'differences', 'sentence']
+           'import_run', 'code_here', 'differences', 'sentence']
 
 # %% ../../nbs/companion/receiving.ipynb #rc000003
 import errno
@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from ..base.code import code_digest, source_of
+from ..base.code import source_of
 from ..base.files import UserError, file_digest, lock_of, project_root, read_json
 from .sharing import FORMAT, PICTURES, RUN_FILES, ShareError, card
 from ..train.checkpoint import load_state
-from ..train.runs import FILES, finished_seconds, key_of
+from ..train.runs import FILES, RunSpec, finished_seconds, key_of, run_key
 
 # %% ../../nbs/companion/receiving.ipynb #rc000005
 LIMIT = 4 * 10**9  # bytes of an archive
@@ -165,12 +165,18 @@ def import_run(
         shutil.rmtree(aside, ignore_errors=True)
 
 # %% ../../nbs/companion/receiving.ipynb #rc000012
+def code_here(record: dict) -> str:
+    "What the key of a record's run would hold as its code if it were made here."
+    spec = RunSpec(record["paper"], record["name"], record["entry"], record["config"])
+    return run_key(spec, torch.device(record["device"]), record["precision"], {}, record["devices"])[1]["code"]
+
+
 def differences(record: dict, root: Path) -> list[str]:
     "Why a notebook of this installation would ask for another key than the record's, a phrase each."
     module, here = record["entry"].partition(":")[0], {"torch": torch.__version__, "numpy": np.__version__}
     known = module.partition(".")[0] == "genpapers" and source_of(module)
     found = [] if known else [f"{record['entry']} is not part of this installation"]
-    found += [f"the code behind {module} differs"] if known and code_digest(module) != record["code"] else []
+    found += [f"the code behind {module} differs"] if known and code_here(record) != record["code"] else []
     found += [f"it was trained with {n} {v}, here is {here.get(n)}" for n, v in record["versions"].items() if here.get(n) != v]
     needed = {f"{n}-{k}" for n, k in record["needs"].items()}
     return found + [f"it builds on {n}, which is not here" for n in sorted(needed) if not (root / record["paper"] / n / "done.json").exists()]
