@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from places import ROOT, cells, source
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from genpapers.base.files import UserError
@@ -53,7 +54,8 @@ def test_a_step_waits_for_nothing_and_has_static_shapes(name):
         with Record() as record:
             stage.step(batch)
         records.append(record.calls)
-    assert waits(lambda: stage.step(batch)) == set()
+    assert not {op for op, _ in records[1] if any(w in op for w in WAITING)}
+    assert waits(lambda: stage.step(batch)) == set()  # sees masks too, which are an index in the record
     assert records[1] == records[2]  # the same operators on the same shapes; the first step also makes Adam's state
 
 
@@ -116,6 +118,11 @@ def test_one_number_is_the_length_of_every_stage(monkeypatch):
         assert len(specs) == names and {s.config["niterations"] for s in specs} == {1_000_000}
     lengths = {s.name: s.config["niterations"] for s in plan(resolve(paper, {"niterations": 7, "niterations_main": 9}))}
     assert lengths == {"baseline": 7, "styles": 7, "generator": 7, "main-real": 9, "main-synthetic": 9}
+
+
+def test_the_notebook_has_no_function_of_its_own():
+    code = "\n".join(source(c) for c in cells(ROOT / find_paper("polymnist").notebook) if c["cell_type"] == "code")
+    assert "def " not in code and "class " not in code and "lambda" not in code
 
 
 def test_a_pool_smaller_than_the_batch_is_refused(monkeypatch):

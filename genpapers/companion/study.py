@@ -144,8 +144,9 @@ class Study:
         runs = ensure_all(specs, self.settings)
         for spec in specs:
             self.data.update({name: {"digest": digest} for name, digest in spec.data.items() if name not in self.data})
-        precision = {n: read_json(r.folder / "config.json")["precision"] for n, r in runs.items()}
-        self.runs |= {n: {"key": r.key, "precision": precision[n], "seconds": r.seconds, "reused": r.reused} for n, r in runs.items()}
+        for n, r in runs.items():
+            precision = read_json(r.folder / "config.json")["precision"]
+            self.runs[n] = {"key": r.key, "precision": precision, "seconds": r.seconds, "reused": r.reused}
         return runs
 
     def provenance(self) -> dict:

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['STAND_INS', 'CIFAR10_CLASSES', 'LAYOUTS', 'InertArray', 'InertDtype', 'latin1', 'InertUnpickler',
-           'read_pickled_batch', 'read_binary_batch', 'find_folder', 'published_md5', 'checked_bytes', 'read_cifar',
-           'read_svhn', 'read_tiles', 'read_mosaics', 'read_shards', 'read_colour', 'load_colour']
+           'read_pickled_batch', 'read_binary_batch', 'find_folder', 'published_md5', 'read_cifar', 'read_svhn',
+           'read_tiles', 'read_mosaics', 'read_shards', 'read_colour', 'load_colour']
 
 # %% ../../nbs/data/colour.ipynb #da-colour-imports
-import hashlib
 import io
 import pickle
 from functools import cache
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from ..base.files import digest_of
-from .sources import DataError, Images, data_roots
+from .sources import DataError, Images, data_roots, read_verified
 
 # %% ../../nbs/data/colour.ipynb #da-colour-pickle
 class InertArray:
@@ -108,24 +107,12 @@ def published_md5():
     return dict(files)
 
 
-def checked_bytes(path):
-    "The content of a file, its MD5 compared where one is published. Raises DataError."
-    try:
-        raw = path.read_bytes()
-    except OSError as e:
-        raise DataError(f"{path} cannot be read ({e.strerror}); fetch the data set again") from None
-    found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
-    if found != published_md5().get(path.name, found):
-        raise DataError(f"{path} is not the published file (MD5 differs); fetch the data set again")
-    return raw
-
-
 def read_cifar(name, split, root=None):
     "Images (N, 3, 32, 32) uint8 and labels (N,) of cifar10 or cifar100. Raises DataError."
     for folder, train, test, read in LAYOUTS[name]:
         path = find_folder([folder], root)
         if path:
-            parts = [read(checked_bytes(path / file)) for file in (train if split == "train" else test)]
+            parts = [read(read_verified(path / file, published_md5().get(file))) for file in (train if split == "train" else test)]
             return tuple(np.concatenate(part) for part in zip(*parts))
     folders = " or ".join(folder for folder, *_ in LAYOUTS[name])
     raise DataError(f"{name} needs the folder {folders} in one of {', '.join(map(str, data_roots(root)))}; "
@@ -139,7 +126,7 @@ def read_svhn(split, root=None):
     files = [folder / f"{part}_32x32.mat" for part in (("train", "extra") if split == "train" else ("test",))]
     if not files[0].is_file():
         raise DataError(f"{files[0]} is missing; torchvision.datasets.SVHN(root='svhn', split='{split}', download=True) fetches it")
-    parts = [loadmat(io.BytesIO(checked_bytes(file)), variable_names=("X", "y")) for file in files if file.is_file()]
+    parts = [loadmat(io.BytesIO(read_verified(file, published_md5().get(file.name))), variable_names=("X", "y")) for file in files if file.is_file()]
     images = np.concatenate([part["X"].transpose(3, 2, 0, 1) for part in parts])
     return images, np.concatenate([part["y"][:, 0] for part in parts]).astype(np.int64) % 10
 

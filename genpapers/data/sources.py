@@ -95,14 +95,13 @@ def find_raw(folder: Path, name: str) -> Path | None:
     return next((p for p in (folder / "raw" / name, folder / "raw" / f"{name}.gz") if p.is_file()), None)
 
 
-def read_verified(path: Path, md5: str) -> bytes:
-    "The unzipped content of `path`; anything but the published bytes is a `DataError`."
+def read_verified(path: Path, md5: str | None) -> bytes:
+    "The unzipped content of `path`; anything but the published bytes (None: nothing is published) is a `DataError`."
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as e:
         raise DataError(f"{path} cannot be read ({e}); remove it and fetch the data set again") from None
-    found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
-    if found != md5:
+    if md5 and (found := hashlib.md5(raw, usedforsecurity=False).hexdigest()) != md5:
         raise DataError(
             f"{path} is truncated or altered (MD5 {found}, published {md5}); remove it and fetch the data set again"
         )
