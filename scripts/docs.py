@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from genpapers.base.files import UserError
-from genpapers.companion.site import build
+from genpapers.docs.site import build
 
 if __name__ == "__main__":
     destination = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "_docs").resolve()

@@ -32,12 +32,16 @@ def from_root(link: re.Match) -> str:
     "A Markdown link's target, relative to nbs/, as seen from the root."
     target = link[2]
     outside = re.match(r"[a-z]+:|#|/", target)
-    return link[1] + (target if outside else posixpath.normpath(posixpath.join("nbs", target))) + ")"
+    return (
+        link[1] + (target if outside else posixpath.normpath(posixpath.join("nbs", target))) + ")"
+    )
 
 
 def readme(notebook: dict) -> str:
     "The text of README.md from the executed index."
-    text, _ = MarkdownExporter(exclude_input=True).from_notebook_node(nbformat.reads(json.dumps(notebook), as_version=4))
+    text, _ = MarkdownExporter(exclude_input=True).from_notebook_node(
+        nbformat.reads(json.dumps(notebook), as_version=4)
+    )
     text = re.sub(r"(\]\()([^)\s]+)\)", from_root, text)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
@@ -46,7 +50,9 @@ def main(folder: Path) -> None:
     "Write README.md and the pages below a folder."
     for page in PAGES:
         notebook = executed(json.loads((ROOT / page).read_text(encoding="utf-8")))
-        write_atomically(folder / page, json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+        write_atomically(
+            folder / page, json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+        )
         if page == PAGES[0]:
             write_atomically(folder / "README.md", readme(notebook))
 

@@ -26,7 +26,9 @@ def chromium(**options) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         path = chromium_path(playwright)
         if path is None:
-            pytest.skip(f"no Chromium here: looked for {', '.join(BROWSERS)} and Playwright's own (`playwright install chromium` gets it)")
+            pytest.skip(
+                f"no Chromium here: looked for {', '.join(BROWSERS)} and Playwright's own (`playwright install chromium` gets it)"
+            )
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, **options)
         try:
             yield browser

@@ -14,7 +14,11 @@ EXPORTS = {"export", "exporti", "exports", "default_exp"}
 
 def module_name(nb, package: str) -> str:
     "What the notebook's `default_exp` says."
-    return next(f"{package}.{c.directives_['default_exp'][0]}" for c in nb.cells if "default_exp" in (getattr(c, "directives_", None) or {}))
+    return next(
+        f"{package}.{c.directives_['default_exp'][0]}"
+        for c in nb.cells
+        if "default_exp" in (getattr(c, "directives_", None) or {})
+    )
 
 
 def left_out(cell, flags: set[str]) -> bool:
@@ -22,7 +26,10 @@ def left_out(cell, flags: set[str]) -> bool:
     if cell.cell_type != "code" or "nbdev_export(" in cell.source:
         return True
     directives = getattr(cell, "directives_", None) or {}
-    return bool((EXPORTS | flags) & directives.keys()) or directives.get("eval:", [""])[0].lower() == "false"
+    return (
+        bool((EXPORTS | flags) & directives.keys())
+        or directives.get("eval:", [""])[0].lower() == "false"
+    )
 
 
 def run(notebook: Path) -> int:
@@ -34,7 +41,9 @@ def run(notebook: Path) -> int:
     module = importlib.import_module(module_name(nb, config.lib_name))
     os.chdir(notebook.parent)
     shell, count, flags = CaptureShell(notebook), 0, set(config.tst_flags.split())
-    shell.user_ns.update({k: v for k, v in vars(module).items() if not (k.startswith("__") and k.endswith("__"))})
+    shell.user_ns.update(
+        {k: v for k, v in vars(module).items() if not (k.startswith("__") and k.endswith("__"))}
+    )
     for cell in nb.cells:
         if not left_out(cell, flags):
             shell.cell(cell)

@@ -12,7 +12,17 @@ from pathlib import Path
 import coverage
 from places import ROOT, environment
 
-PRELOADED = ["torch", "torchvision", "torch.distributed", "lightning_fabric", "pandas", "scipy.stats", "matplotlib.pyplot", "sklearn", "nbdev.test"]
+PRELOADED = [
+    "torch",
+    "torchvision",
+    "torch.distributed",
+    "lightning_fabric",
+    "pandas",
+    "scipy.stats",
+    "matplotlib.pyplot",
+    "sklearn",
+    "nbdev.test",
+]
 
 
 def work(output: str, env: dict[str, str], measured: bool, function: Callable, *arguments) -> None:
@@ -22,7 +32,9 @@ def work(output: str, env: dict[str, str], measured: bool, function: Callable, *
     os.environ.update(env)
     os.chdir(ROOT)
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p)]
-    tracer = coverage.Coverage(data_file=str(ROOT / ".coverage"), data_suffix=True, config_file=str(ROOT / ".coveragerc"))
+    tracer = coverage.Coverage(
+        data_file=str(ROOT / ".coverage"), data_suffix=True, config_file=str(ROOT / ".coveragerc")
+    )
     if measured:
         tracer.start()
     status = 1
@@ -62,7 +74,9 @@ def run(function: Callable, *arguments, seconds: float, measured: bool = True) -
     handle, output = tempfile.mkstemp(suffix=".txt")
     os.close(handle)
     try:
-        process = start_server().Process(target=work, args=(output, environment(measured=False), measured, function, *arguments))
+        process = start_server().Process(
+            target=work, args=(output, environment(measured=False), measured, function, *arguments)
+        )
         process.start()
         process.join(seconds)
         late = process.is_alive()

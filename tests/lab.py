@@ -24,7 +24,13 @@ OPTIONS = [
     "--LabApp.news_url=None",
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
 ]
-FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR", "JUPYTERLAB_SETTINGS_DIR", "IPYTHONDIR")
+FOLDERS = (
+    "JUPYTER_CONFIG_DIR",
+    "JUPYTER_RUNTIME_DIR",
+    "JUPYTERLAB_WORKSPACES_DIR",
+    "JUPYTERLAB_SETTINGS_DIR",
+    "IPYTHONDIR",
+)
 # Running all cells before the kernel is idle runs nothing; `ended` and `finished` are what the test waits for.
 RUN_ALL = """async () => {
   const app = window.jupyterapp; await app.restored;
@@ -61,15 +67,26 @@ def jupyterlab(
 ) -> Iterator[str]:
     "A running JupyterLab's address."
     port, log = free_port(), own / "jupyterlab.log"
-    env = environment(measured=False, PYTHONPATH=str(ROOT), GENPAPERS_DATA="", **{name: str(own / name.lower()) for name in FOLDERS})
+    env = environment(
+        measured=False,
+        PYTHONPATH=str(ROOT),
+        GENPAPERS_DATA="",
+        **{name: str(own / name.lower()) for name in FOLDERS},
+    )
     with log.open("w") as stream:
         server = subprocess.Popen(
-            [*command, *OPTIONS, f"--ServerApp.port={port}", f"--ServerApp.root_dir={project}"], cwd=project, env=env, stdout=stream, stderr=stream
+            [*command, *OPTIONS, f"--ServerApp.port={port}", f"--ServerApp.root_dir={project}"],
+            cwd=project,
+            env=env,
+            stdout=stream,
+            stderr=stream,
         )
         try:
             deadline = time.monotonic() + PATIENCE
             while not answers(f"http://127.0.0.1:{port}/api?token={TOKEN}"):
-                assert server.poll() is None and time.monotonic() < deadline, f"JupyterLab did not start:\n{log.read_text()[-3000:]}"
+                assert server.poll() is None and time.monotonic() < deadline, (
+                    f"JupyterLab did not start:\n{log.read_text()[-3000:]}"
+                )
                 time.sleep(0.2)
             yield f"http://127.0.0.1:{port}"
         finally:
@@ -88,7 +105,9 @@ class Notebook:
         "Run all cells and wait for the last; the cells with their outputs."
         self.page.evaluate(RUN_ALL)
         self.page.wait_for_function("window.finished || window.ended", timeout=1000 * seconds)
-        assert not self.page.evaluate("window.ended"), f"the kernel died: it is {self.page.evaluate('window.ended')}"
+        assert not self.page.evaluate("window.ended"), (
+            f"the kernel died: it is {self.page.evaluate('window.ended')}"
+        )
         return self.page.evaluate("panel.model.toJSON().cells")
 
     def show(self, cell_id: str) -> Locator:
@@ -102,7 +121,9 @@ def open_notebook(browser: Browser, url: str, path: str) -> Iterator[Notebook]:
     "A notebook open in a page; its kernel ends with the block."
     page, problems = browser.new_page(viewport={"width": 1400, "height": 1000}), []
     own = (url, url.replace("http", "ws", 1), "data:", "blob:")
-    page.on("request", lambda r: None if r.url.startswith(own) else problems.append(f"asks for {r.url}"))
+    page.on(
+        "request", lambda r: None if r.url.startswith(own) else problems.append(f"asks for {r.url}")
+    )
     page.on("pageerror", lambda e: problems.append(f"page error: {e}"))
     page.set_default_timeout(1000 * PATIENCE)
     try:
@@ -136,16 +157,37 @@ def problems_of(cells: list[dict]) -> list[str]:
     found = []
     for cell in (c for c in cells if c["cell_type"] == "code" and "".join(c["source"]).strip()):
         found += [] if cell["execution_count"] else [f"{cell['id']} did not run"]
-        found += [f"{cell['id']}: {o['ename']}: {o['evalue']}" for o in cell["outputs"] if o["output_type"] == "error"]
-        found += [f"{cell['id']}: {''.join(o['text'])}" for o in cell["outputs"] if o.get("name") == "stderr"]
+        found += [
+            f"{cell['id']}: {o['ename']}: {o['evalue']}"
+            for o in cell["outputs"]
+            if o["output_type"] == "error"
+        ]
+        found += [
+            f"{cell['id']}: {''.join(o['text'])}"
+            for o in cell["outputs"]
+            if o.get("name") == "stderr"
+        ]
     return found
 
 
 def write_notebook(path: Path, sources: list[str]) -> None:
     "A notebook of code cells."
-    cells = [{"cell_type": "code", "id": f"cell{i}", "metadata": {}, "execution_count": None, "outputs": [], "source": s} for i, s in enumerate(sources)]
+    cells = [
+        {
+            "cell_type": "code",
+            "id": f"cell{i}",
+            "metadata": {},
+            "execution_count": None,
+            "outputs": [],
+            "source": s,
+        }
+        for i, s in enumerate(sources)
+    ]
     kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
-    path.write_text(json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}), encoding="utf-8")
+    path.write_text(
+        json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}),
+        encoding="utf-8",
+    )
 
 
 def fresh_copy(notebook: Path, destination: Path, changes: dict[str, str]) -> None:

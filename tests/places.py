@@ -5,11 +5,15 @@ import os
 import sys
 from pathlib import Path
 
-from genpapers.papers.base import available_papers
+from genpapers.base.paper import available_papers
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not any(part[0] in "._" for part in p.relative_to(ROOT).parts))
+NOTEBOOKS = sorted(
+    p
+    for p in (ROOT / "nbs").rglob("*.ipynb")
+    if not any(part[0] in "._" for part in p.relative_to(ROOT).parts)
+)
 
 
 def relative(path: Path) -> str:
@@ -25,7 +29,10 @@ def source(cell: dict) -> str:
 
 
 def is_library(notebook: Path) -> bool:
-    return any(c["cell_type"] == "code" and source(c).lstrip().startswith("#| default_exp") for c in cells(notebook))
+    return any(
+        c["cell_type"] == "code" and source(c).lstrip().startswith("#| default_exp")
+        for c in cells(notebook)
+    )
 
 
 LIBRARY = [p for p in NOTEBOOKS if is_library(p)]

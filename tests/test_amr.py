@@ -9,17 +9,25 @@ import torch
 from scipy.io import savemat
 from states import leaves
 
+from genpapers.amr import training as amr_training
+from genpapers.amr.experiments import EXPERIMENTS, METHODS
+from genpapers.amr.plan import plan, published_config
+from genpapers.amr.training import build, recipe_of
 from genpapers.data import colour
-from genpapers.models import amr_training
-from genpapers.models.amr_experiments import EXPERIMENTS, METHODS
-from genpapers.models.amr_plan import plan, published_config
-from genpapers.models.amr_training import build, recipe_of
 from genpapers.train.checkpoint import state_of
 from genpapers.train.loop import fit
 from genpapers.train.runs import Settings, ensure_all
 
 CPU = torch.device("cpu")
-SMALL = {"dataset": "mnist5k", "count": 120, "batch_size": 16, "seed": 3, "nfeatures": 4, "evaluate_every": 0, "log_every": 1}
+SMALL = {
+    "dataset": "mnist5k",
+    "count": 120,
+    "batch_size": 16,
+    "seed": 3,
+    "nfeatures": 4,
+    "evaluate_every": 0,
+    "log_every": 1,
+}
 VARIANTS = {
     "baseline": {"variant": "baseline"},
     "k3": {"variant": "amr", "k": 3, "beta": 0.5},
@@ -52,10 +60,18 @@ def test_resumed_equals_uninterrupted(name, tmp_path):
     assert whole.keys() == parts.keys()
     assert any(isinstance(v, torch.Tensor) for v in whole.values())
     for path, value in whole.items():
-        same = torch.equal(value, parts[path]) if isinstance(value, torch.Tensor) else value == parts[path]
+        same = (
+            torch.equal(value, parts[path])
+            if isinstance(value, torch.Tensor)
+            else value == parts[path]
+        )
         assert same, path
-    whole, parts = ((tmp_path / part / "metrics.csv").read_text().splitlines() for part in ("whole", "parts"))
-    assert [line for line in parts if line in set(whole)] == whole  # parts has one evaluation more, at its first end
+    whole, parts = (
+        (tmp_path / part / "metrics.csv").read_text().splitlines() for part in ("whole", "parts")
+    )
+    assert [
+        line for line in parts if line in set(whole)
+    ] == whole  # parts has one evaluation more, at its first end
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -67,23 +83,48 @@ def test_published_experiment_is_a_recipe(name):
     if METHODS[e.method]["variant"] == "vae":
         assert recipe.beta in (10, 11) and recipe.beta2 == 0.99
         return
-    assert recipe.code_length == e.code and recipe.update_g_every == 5 and recipe.initialisation == "published"
+    assert (
+        recipe.code_length == e.code
+        and recipe.update_g_every == 5
+        and recipe.initialisation == "published"
+    )
     assert (recipe.beta1, recipe.beta2) == (0.5, 0.99)
-    assert recipe.weight_decay == (0 if e.table == 4 else 1e-5) and recipe.classes == (0 if e.table == 4 else 10)
+    assert recipe.weight_decay == (0 if e.table == 4 else 1e-5) and recipe.classes == (
+        0 if e.table == 4 else 10
+    )
 
 
 def parameters(**given):
-    names = ("experiment", "methods", "dataset", "epochs", "niterations", "data_dir", "pictures", "cls", "sprites", "batch_size")
+    names = (
+        "experiment",
+        "methods",
+        "dataset",
+        "epochs",
+        "niterations",
+        "data_dir",
+        "pictures",
+        "cls",
+        "sprites",
+        "batch_size",
+    )
     return SimpleNamespace(**dict.fromkeys(names) | {"table": 1, "seed": 0, "seeds": 1} | given)
 
 
 def test_plan_trains_once_and_is_reused(tmp_path):
-    p = parameters(dataset="mnist5k", methods=["baseline", "k3"], niterations=3, nfeatures=4, batch_size=8)
+    p = parameters(
+        dataset="mnist5k", methods=["baseline", "k3"], niterations=3, nfeatures=4, batch_size=8
+    )
     settings = Settings(runs_dir=tmp_path, device="cpu", precision="float32")
     first, second = ensure_all(plan(p), settings), ensure_all(plan(p), settings)
-    assert [r.reused for r in first.values()] == [False, False] and [r.reused for r in second.values()] == [True, True]
-    assert {"recon", "loss_d", "valid_accuracy", "test_accuracy"} <= set(second["mnist-k3_lamb10-s0"].metrics.columns)
-    other = ensure_all([replace(plan(p)[0], seed=9, config=plan(p)[0].config | {"seed": 9})], settings)
+    assert [r.reused for r in first.values()] == [False, False] and [
+        r.reused for r in second.values()
+    ] == [True, True]
+    assert {"recon", "loss_d", "valid_accuracy", "test_accuracy"} <= set(
+        second["mnist-k3_lamb10-s0"].metrics.columns
+    )
+    other = ensure_all(
+        [replace(plan(p)[0], seed=9, config=plan(p)[0].config | {"seed": 9})], settings
+    )
     assert not next(iter(other.values())).reused
 
 
@@ -94,7 +135,13 @@ def test_a_folder_of_pictures_with_attributes_trains(tmp_path):
         Image.effect_noise((40, 40), 90).convert("RGB").save(tmp_path / f"{i:02}.png")
     table = "".join(f"{i:02}.png,{i % 2},{i // 10}\n" for i in range(20))
     (tmp_path / "attributes.csv").write_text("file,odd,late\n" + table)
-    given = {"pictures": str(tmp_path), "attributes": str(tmp_path / "attributes.csv"), "cls": 1.0, "size": 32, "nfeatures": 4}
+    given = {
+        "pictures": str(tmp_path),
+        "attributes": str(tmp_path / "attributes.csv"),
+        "cls": 1.0,
+        "size": 32,
+        "nfeatures": 4,
+    }
     (spec,) = plan(parameters(niterations=2, batch_size=4, mixer=None, k=None, **given))
     settings = Settings(runs_dir=tmp_path / "runs", device="cpu", precision="float32")
     run = ensure_all([spec], settings)[spec.name]
@@ -107,7 +154,13 @@ def write_svhn(folder, train: int, test: int, extra: int) -> None:
     folder.mkdir()
     for name, n in (("train", train), ("test", test), ("extra", extra)):
         labels = np.arange(n).reshape(n, 1) % 10 + 1
-        savemat(folder / f"{name}_32x32.mat", {"X": random.randint(256, size=(32, 32, 3, n), dtype=np.uint8), "y": labels.astype(np.uint8)})
+        savemat(
+            folder / f"{name}_32x32.mat",
+            {
+                "X": random.randint(256, size=(32, 32, 3, n), dtype=np.uint8),
+                "y": labels.astype(np.uint8),
+            },
+        )
 
 
 def write_cifar10(folder, batch: int) -> None:
@@ -120,7 +173,12 @@ def write_cifar10(folder, batch: int) -> None:
         (folder / f"{name}.bin").write_bytes(records.tobytes())
 
 
-COLOUR = {"svhn32/k3_lamb10": 32, "svhn256/fm2_lamb10": 256, "cifar10/acai_lamb50": 256, "cifar10_1024/k8_lamb50": 1024}
+COLOUR = {
+    "svhn32/k3_lamb10": 32,
+    "svhn256/fm2_lamb10": 256,
+    "cifar10/acai_lamb50": 256,
+    "cifar10_1024/k8_lamb50": 1024,
+}
 
 
 @pytest.mark.parametrize(("experiment", "length"), COLOUR.items())
@@ -129,12 +187,23 @@ def test_colour_experiments_train(experiment, length, tmp_path, monkeypatch):
     monkeypatch.setattr(colour, "published_md5", dict)  # these files are made here
     write_svhn(tmp_path / "svhn", train=40, test=12, extra=8)
     write_cifar10(tmp_path / "cifar-10-batches-bin", batch=8)
-    (spec,) = plan(parameters(experiment=experiment, niterations=2, batch_size=8, nfeatures=4, data_dir=tmp_path))
-    run = ensure_all([spec], Settings(runs_dir=tmp_path / "runs", data_dir=tmp_path, device="cpu", precision="float32"))[spec.name]
+    (spec,) = plan(
+        parameters(
+            experiment=experiment, niterations=2, batch_size=8, nfeatures=4, data_dir=tmp_path
+        )
+    )
+    run = ensure_all(
+        [spec],
+        Settings(runs_dir=tmp_path / "runs", data_dir=tmp_path, device="cpu", precision="float32"),
+    )[spec.name]
     assert run.model.recipe.n_channels == 3 and run.model.recipe.code_length == length
     assert {"valid_accuracy", "test_accuracy"} <= set(run.metrics.columns)
     parts = amr_training.parts_of(spec.config, tmp_path)
-    assert parts.train.images.shape == (36, 3, 32, 32) and len(parts.valid.labels) == 4 and set(parts.test.labels.tolist()) <= set(range(10))
+    assert (
+        parts.train.images.shape == (36, 3, 32, 32)
+        and len(parts.valid.labels) == 4
+        and set(parts.test.labels.tolist()) <= set(range(10))
+    )
     assert run.model.decode(run.model.encode(parts.test.images)).shape == parts.test.images.shape
 
 
@@ -146,11 +215,31 @@ def test_svhn_leaves_its_extra_part_alone(tmp_path, monkeypatch):
     assert len(without) == 40 and without.labels[9] == 0 and without.labels[0] == 1
     monkeypatch.setattr(amr_training, "SVHN_TRAIN", 100)
     whole = amr_training.load_split("svhn", "train", tmp_path)
-    assert len(whole) == 48 and torch.equal(whole.images[:40], without.images) and whole.digest != without.digest
+    assert (
+        len(whole) == 48
+        and torch.equal(whole.images[:40], without.images)
+        and whole.digest != without.digest
+    )
 
 
 def test_table_4_trains_on_sprites_whatever_the_data_set_says(tmp_path):
-    p = parameters(table=4, dataset="mnist5k", methods="k3fm,vae", niterations=2, batch_size=4, nfeatures=4, count=30, data_dir=None)
+    p = parameters(
+        table=4,
+        dataset="mnist5k",
+        methods="k3fm,vae",
+        niterations=2,
+        batch_size=4,
+        nfeatures=4,
+        count=30,
+        data_dir=None,
+    )
     runs = ensure_all(plan(p), Settings(runs_dir=tmp_path, device="cpu", precision="float32"))
-    assert list(runs) == ["dsprites-k3fm_lamb1-s0", "dsprites-vae_beta100-s0", "dsprites-vae_beta110-s0"]
-    assert {tuple(r.model.encode(torch.zeros(2, 1, 64, 64, dtype=torch.uint8)).shape) for r in runs.values()} == {(2, 10)}
+    assert list(runs) == [
+        "dsprites-k3fm_lamb1-s0",
+        "dsprites-vae_beta100-s0",
+        "dsprites-vae_beta110-s0",
+    ]
+    assert {
+        tuple(r.model.encode(torch.zeros(2, 1, 64, 64, dtype=torch.uint8)).shape)
+        for r in runs.values()
+    } == {(2, 10)}

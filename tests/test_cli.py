@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from genpapers.base.files import read_json, write_json
+from genpapers.base.paper import Paper, Range, available_papers
 from genpapers.companion import reproduce as module
 from genpapers.companion.cli import main
 from genpapers.companion.reproduce import prepare, run_job, run_jobs
-from genpapers.papers.base import Paper, Range, available_papers
 
 ROOT = Path(__file__).parents[1]
 DECLARED = """scale: str = "quick"  # the preset
@@ -31,7 +31,16 @@ _ = (folder / "results.json").write_text(json.dumps(results))
 with open("executions.txt", "a") as f:
     f.write("x")
 """
-TOY = Paper("toy", "A toy", "", {"smoke": {"epochs": 1}, "quick": {"epochs": 5}, "paper": {"epochs": 99}}, {"epochs": Range(1, 100)}, (), {}, {})
+TOY = Paper(
+    "toy",
+    "A toy",
+    "",
+    {"smoke": {"epochs": 1}, "quick": {"epochs": 5}, "paper": {"epochs": 99}},
+    {"epochs": Range(1, 100)},
+    (),
+    {},
+    {},
+)
 
 
 def write_notebook(root: Path, *cells: str) -> None:
@@ -39,10 +48,15 @@ def write_notebook(root: Path, *cells: str) -> None:
     empty = {"cell_type": "code", "outputs": [], "execution_count": None}
     sources = [DECLARED, *cells]
     tags = [["parameters"]] + [[] for _ in cells]
-    code = [empty | {"id": f"cell{i}", "source": s, "metadata": {"tags": t}} for i, (s, t) in enumerate(zip(sources, tags))]
+    code = [
+        empty | {"id": f"cell{i}", "source": s, "metadata": {"tags": t}}
+        for i, (s, t) in enumerate(zip(sources, tags))
+    ]
     kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
     (root / "nbs").mkdir(exist_ok=True)
-    (root / "nbs/toy.ipynb").write_text(json.dumps({"cells": code, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
+    (root / "nbs/toy.ipynb").write_text(
+        json.dumps({"cells": code, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5})
+    )
 
 
 @pytest.fixture
@@ -75,7 +89,9 @@ main([{word!r}], standalone_mode=False)
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(used.ru_utime + used.ru_stime, any(m in sys.modules for m in ("torch", "papermill", "matplotlib")))
 """
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     seconds, heavy = run.stdout.splitlines()[-1].split()
     assert float(seconds) < 1 and heavy == "False"
     assert word != "list" or all(p.name in run.stdout for p in available_papers())
@@ -86,13 +102,19 @@ print(used.ru_utime + used.ru_stime, any(m in sys.modules for m in ("torch", "pa
     [
         (["run", "cycle_gan"], "there is no paper named 'cycle_gan'"),
         (["params", "cycle_gan"], "there is no paper named 'cycle_gan'"),
-        (["run", "toy", "-p", "epochz", "3"], "epochz is not a parameter of toy; the parameters are scale, epochs, force; did you mean epochs?"),
+        (
+            ["run", "toy", "-p", "epochz", "3"],
+            "epochz is not a parameter of toy; the parameters are scale, epochs, force; did you mean epochs?",
+        ),
         (["run", "toy", "-p", "epochs", "-1"], "epochs is -1; allowed: int, 1 to 100"),
         (["run", "toy", "-p", "epochs", "many"], "epochs is 'many'; allowed: int, 1 to 100"),
         (["run", "toy", "--scale", "huge"], "scale is 'huge'; allowed: str, smoke, quick, paper"),
         (["reproduce", "--scale", "huge"], "scale is 'huge'; allowed: str, smoke, quick, paper"),
         (["reproduce", "toy", "cycle_gan"], "there is no paper named 'cycle_gan'"),
-        (["reproduce", "--scheduler", "tcp://127.0.0.1:1"], "--scheduler is for Dask; add --engine dask"),
+        (
+            ["reproduce", "--scheduler", "tcp://127.0.0.1:1"],
+            "--scheduler is for Dask; add --engine dask",
+        ),
         (["data", "verify", "cifar"], "there is no data set named 'cifar'"),
         (["bench", "cycle_gan"], "there is no paper named 'cycle_gan'"),
     ],
@@ -109,8 +131,14 @@ def test_run_gives_typed_parameters_and_shows_what_came_out(project):
     result = call("run", "toy", "--scale", "smoke", "-p", "epochs", "1e1")
     assert result.exit_code == 0, result.output
     assert read_json(project / "figures/toy/results.json")["epochs"] == 10
-    assert all(w in result.stdout for w in ("dot.png", "Dots are round.", "0.9877", "holds", "done"))
-    assert sorted(p.name for p in (project / "runs/notebooks").glob("toy*")) == ["toy-smoke.ipynb", "toy-smoke.json", "toy-smoke.lock"]
+    assert all(
+        w in result.stdout for w in ("dot.png", "Dots are round.", "0.9877", "holds", "done")
+    )
+    assert sorted(p.name for p in (project / "runs/notebooks").glob("toy*")) == [
+        "toy-smoke.ipynb",
+        "toy-smoke.json",
+        "toy-smoke.lock",
+    ]
 
 
 def test_nothing_is_done_twice_and_everything_that_counts_counts(project, monkeypatch):
@@ -134,14 +162,28 @@ def test_nothing_is_done_twice_and_everything_that_counts_counts(project, monkey
     assert state(epochs=2) == "done" and state(epochs=2) == "unchanged"
 
 
-@pytest.mark.parametrize("end, why", [("os.kill(os.getpid(), signal.SIGKILL)", "the kernel died"), ("raise ValueError('no dots')", "ValueError: no dots")])
+@pytest.mark.parametrize(
+    "end, why",
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "the kernel died"),
+        ("raise ValueError('no dots')", "ValueError: no dots"),
+    ],
+)
 def test_a_failure_names_the_cell_and_leaves_the_last_good_notebook(project, end, why):
     assert call("run", "toy", "--scale", "smoke").exit_code == 0
     good = (project / "runs/notebooks/toy-smoke.ipynb").read_bytes()
-    write_notebook(project, "seen = 'before'\nprint(seen)", f"import os, signal  # the end\n{end}", "print('after')")
+    write_notebook(
+        project,
+        "seen = 'before'\nprint(seen)",
+        f"import os, signal  # the end\n{end}",
+        "print('after')",
+    )
     result = call("run", "toy", "--scale", "smoke")
     assert result.exit_code == 1
-    assert f"toy failed in cell 4 (`import os, signal  # the end`): {why}" in result.stderr and "Traceback" not in result.stderr
+    assert (
+        f"toy failed in cell 4 (`import os, signal  # the end`): {why}" in result.stderr
+        and "Traceback" not in result.stderr
+    )
     assert (project / "runs/notebooks/toy-smoke.ipynb").read_bytes() == good
     partial = (project / "runs/notebooks/toy-smoke.partial.ipynb").read_text()
     assert "before\\n" in partial and "after\\n" not in partial
@@ -149,7 +191,9 @@ def test_a_failure_names_the_cell_and_leaves_the_last_good_notebook(project, end
     assert "toy-smoke failed" in call("status").stdout
     write_notebook(project, GOOD)
     assert call("run", "toy", "--scale", "smoke").exit_code == 0
-    assert not list((project / "runs/notebooks").glob("*.partial.ipynb")) + list((project / "runs/notebooks").glob("*.error.txt"))
+    assert not list((project / "runs/notebooks").glob("*.partial.ipynb")) + list(
+        (project / "runs/notebooks").glob("*.error.txt")
+    )
 
 
 def test_a_notebook_without_results_has_failed(project):
@@ -161,10 +205,19 @@ def test_a_notebook_without_results_has_failed(project):
 
 def test_several_notebooks_share_the_cores(project, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    write_notebook(project, GOOD, 'import os; (folder / "threads.txt").write_text(os.environ["OMP_NUM_THREADS"])', "assert scale == 'smoke'")
+    write_notebook(
+        project,
+        GOOD,
+        'import os; (folder / "threads.txt").write_text(os.environ["OMP_NUM_THREADS"])',
+        "assert scale == 'smoke'",
+    )
     outcomes = run_jobs([prepare(TOY, {"scale": s}) for s in ("smoke", "paper")], workers=2)
-    assert [o.state for o in outcomes] == ["done", "failed"] and "AssertionError" in outcomes[1].message
-    assert int((project / "figures/toy/threads.txt").read_text()) == max(1, len(os.sched_getaffinity(0)) // 2)
+    assert [o.state for o in outcomes] == ["done", "failed"] and "AssertionError" in outcomes[
+        1
+    ].message
+    assert int((project / "figures/toy/threads.txt").read_text()) == max(
+        1, len(os.sched_getaffinity(0)) // 2
+    )
 
 
 def test_reproduce_on_a_scheduler_that_is_there(project, monkeypatch):
@@ -172,16 +225,34 @@ def test_reproduce_on_a_scheduler_that_is_there(project, monkeypatch):
     from genpapers.companion import cluster as places
 
     with places.cluster(workers=1) as client:
-        words = ("reproduce", "toy", "--scale", "smoke", "-p", "epochs", "3", "--engine", "dask", "--scheduler", client.scheduler.address)
+        words = (
+            "reproduce",
+            "toy",
+            "--scale",
+            "smoke",
+            "-p",
+            "epochs",
+            "3",
+            "--engine",
+            "dask",
+            "--scheduler",
+            client.scheduler.address,
+        )
         first, second = call(*words), call(*words)
     assert first.exit_code == 0, first.output
     assert read_json(project / "figures/toy/results.json")["epochs"] == 3
-    assert "toy: done after" in first.stderr and "toy: unchanged after" in second.stderr and executions(project) == 1
+    assert (
+        "toy: done after" in first.stderr
+        and "toy: unchanged after" in second.stderr
+        and executions(project) == 1
+    )
 
 
 def test_params_show_types_defaults_limits_and_help(project):
     shown = call("params", "toy").stdout
-    assert all(w in shown for w in ("epochs", "int", "99", "1 to 100", "passes", "smoke, quick, paper"))
+    assert all(
+        w in shown for w in ("epochs", "int", "99", "1 to 100", "passes", "smoke, quick, paper")
+    )
 
 
 def test_claims_are_read_from_the_results(project):
@@ -192,15 +263,26 @@ def test_claims_are_read_from_the_results(project):
     for place in ("figures", "figures/longer"):
         write_json(project / place / "symvae/results.json", results)
     said = call("claims").stdout
-    assert "0.9877" in said and "longer" in said and "no result of symvae says anything about C2, C3" in said and "symvae has no results" not in said
+    assert (
+        "0.9877" in said
+        and "longer" in said
+        and "no result of symvae says anything about C2, C3" in said
+        and "symvae has no results" not in said
+    )
     records = json.loads(call("claims", "--json").stdout)
-    assert [(r["paper"], r["name"], r["setting"], r["verdict"]) for r in records] == [("symvae", "C1", s, "holds") for s in ("quick", "longer (quick)")]
+    assert [(r["paper"], r["name"], r["setting"], r["verdict"]) for r in records] == [
+        ("symvae", "C1", s, "holds") for s in ("quick", "longer (quick)")
+    ]
 
 
 def test_a_folder_that_cannot_be_is_a_sentence(project):
     (project / "runs").write_text("a file where a folder must be")
     result = call("run", "toy", "--scale", "smoke")
-    assert result.exit_code == 1 and "cannot be read or written" in result.stderr and "Traceback" not in result.output
+    assert (
+        result.exit_code == 1
+        and "cannot be read or written" in result.stderr
+        and "Traceback" not in result.output
+    )
     assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
 
 
@@ -208,6 +290,16 @@ def test_a_folder_that_cannot_be_is_a_sentence(project):
 def test_doctor_fails_on_problems_only(monkeypatch, state, status):
     from genpapers.companion import doctor
 
-    monkeypatch.setattr(doctor, "examine", lambda *_: [doctor.Finding("ok", "python", "3.12"), doctor.Finding(state, "disk", "1 GB free", "make room")])
+    monkeypatch.setattr(
+        doctor,
+        "examine",
+        lambda *_: [
+            doctor.Finding("ok", "python", "3.12"),
+            doctor.Finding(state, "disk", "1 GB free", "make room"),
+        ],
+    )
     result = call("doctor")
-    assert result.exit_code == status and result.stdout.splitlines()[1] == f"{state:8} disk      1 GB free: make room"
+    assert (
+        result.exit_code == status
+        and result.stdout.splitlines()[1] == f"{state:8} disk      1 GB free: make room"
+    )

@@ -18,7 +18,9 @@ STEPS = 400
 
 
 def start(client, folder: Path):
-    return client.submit(make_run, spec(STEPS), settings(folder, checkpoint_seconds=0.1), ROOT, key="toy/toy-1")
+    return client.submit(
+        make_run, spec(STEPS), settings(folder, checkpoint_seconds=0.1), ROOT, key="toy/toy-1"
+    )
 
 
 def worker_at_work(client) -> int:
@@ -55,21 +57,35 @@ def test_closed_clusters_and_killed_workers_cost_unfinished_steps_only(tmp_path,
     monkeypatch.delenv("TOY_PAUSE")
     assert not result["reused"]
     made = steps_made(record)
-    assert len(made) == 3 and made[-1][-1] == STEPS and all(steps == list(range(steps[0], steps[-1] + 1)) for steps in made)
-    assert made[0][0] == 1 and closed_at < made[1][0] <= made[0][-1] + 1 and killed_at < made[2][0] <= made[1][-1] + 1
+    assert (
+        len(made) == 3
+        and made[-1][-1] == STEPS
+        and all(steps == list(range(steps[0], steps[-1] + 1)) for steps in made)
+    )
+    assert (
+        made[0][0] == 1
+        and closed_at < made[1][0] <= made[0][-1] + 1
+        and killed_at < made[2][0] <= made[1][-1] + 1
+    )
     whole = ensure(spec(STEPS), settings(tmp_path / "whole", checkpoint_seconds=60))
     assert Path(result["folder"]).name == whole.folder.name
-    states = [load_state(Path(f) / "checkpoint.safetensors") for f in (whole.folder, result["folder"])]
+    states = [
+        load_state(Path(f) / "checkpoint.safetensors") for f in (whole.folder, result["folder"])
+    ]
     for part in ("step", "model", "averages"):
         assert same(states[0][part], states[1][part]), part
-    assert (whole.folder / "metrics.csv").read_bytes() == only(folder, "toy/toy-*/metrics.csv").read_bytes()
+    assert (whole.folder / "metrics.csv").read_bytes() == only(
+        folder, "toy/toy-*/metrics.csv"
+    ).read_bytes()
 
 
 class Scheduler:
     "A client of workers that offer so many GPUs each."
 
     def __init__(self, *gpus: int):
-        self.workers = {f"tcp://{i}": {"resources": {"GPU": n} if n else {}} for i, n in enumerate(gpus)}
+        self.workers = {
+            f"tcp://{i}": {"resources": {"GPU": n} if n else {}} for i, n in enumerate(gpus)
+        }
 
     def scheduler_info(self, **_) -> dict:
         return {"workers": self.workers}
@@ -81,7 +97,9 @@ def test_runs_go_where_the_gpus_are():
     assert wanted(settings(here, device="cpu"), Scheduler(1)) is None
     assert wanted(settings(here, device="auto"), Scheduler(0, 1)) == {"GPU": 1}
     assert wanted(settings(here, device="cuda", devices=4), Scheduler(0, 4)) == {"GPU": 4}
-    assert wanted(settings(here, device="cuda"), Scheduler()) == {"GPU": 1}  # workers may still come
+    assert wanted(settings(here, device="cuda"), Scheduler()) == {
+        "GPU": 1
+    }  # workers may still come
     for scheduler, number in ((Scheduler(0), 1), (Scheduler(1, 1), 2)):
         with pytest.raises(UserError, match=f"no worker of the cluster offers {number} GPU"):
             wanted(settings(here, device="cuda", devices=number), scheduler)

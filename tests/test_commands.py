@@ -8,14 +8,21 @@ import pytest
 from papermill.cli import _resolve_type
 from places import ROOT, cells, source
 
+from genpapers.amr.experiments import EXPERIMENTS
 from genpapers.base.files import read_json
+from genpapers.base.paper import find_paper
+from genpapers.base.parameters import declared_parameters
 from genpapers.companion.cli import given_values
-from genpapers.companion.commands import COMMANDS, FLAGS, Command, at_smoke, genpapers_call, papermill_call
-from genpapers.companion.parameters import declared_parameters
+from genpapers.companion.commands import (
+    COMMANDS,
+    FLAGS,
+    Command,
+    at_smoke,
+    genpapers_call,
+    papermill_call,
+)
 from genpapers.companion.reproduce import prepare
-from genpapers.models.amr_experiments import EXPERIMENTS
-from genpapers.models.nfpi_configs import find_config
-from genpapers.papers.base import find_paper
+from genpapers.nfpi.configs import find_config
 
 CALLS = [c for c in COMMANDS if c.parameters is not None]
 TRIED = [c for c in CALLS if c.tried]
@@ -34,11 +41,15 @@ def test_call_is_what_the_notebook_takes(command):
     pairs = list(zip(spoken[4::3], spoken[5::3], strict=True))
     assert given_values(page, pairs, None) == command.parameters
     typed = {k: _resolve_type(v) for k, v in pairs}
-    assert prepare(page, typed, ROOT).parameters == job.parameters, "papermill and genpapers run read the call differently"
+    assert prepare(page, typed, ROOT).parameters == job.parameters, (
+        "papermill and genpapers run read the call differently"
+    )
     assert shlex.split(papermill_call(command))[3:] == spoken[3:]
     assert prepare(page, at_smoke(command), ROOT).parameters["scale"] == "smoke"
     assert job.parameters.get("experiment") in (None, *EXPERIMENTS)
-    assert all(find_config(c.strip()) for c in (job.parameters.get("configs") or "").split(",") if c)
+    assert all(
+        find_config(c.strip()) for c in (job.parameters.get("configs") or "").split(",") if c
+    )
 
 
 @pytest.mark.parametrize("paper", FLAGS)
@@ -51,7 +62,9 @@ def test_every_kind_is_run():
     kinds = {"mnist_style": "models", "symvae": "methods", "polymnist": "stages"}
     for paper, parameter in kinds.items():
         values = {str(c.parameters.get(parameter)) for c in CALLS if c.paper == paper} - {"None"}
-        assert values == {str(c.parameters.get(parameter)) for c in TRIED if c.paper == paper} - {"None"}, paper
+        assert values == {str(c.parameters.get(parameter)) for c in TRIED if c.paper == paper} - {
+            "None"
+        }, paper
     assert {c.paper for c in COMMANDS} == {c.paper for c in TRIED}
 
 
@@ -62,7 +75,9 @@ def run(notebook: str, values: dict) -> None:
     shell = CaptureShell(notebook)
     for cell in (c for c in cells(Path(notebook)) if c["cell_type"] == "code"):
         injected = "# Parameters\n" + "\n".join(f"{k} = {v!r}" for k, v in values.items())
-        for text in [source(cell)] + [injected] * ("parameters" in cell["metadata"].get("tags", [])):
+        for text in [source(cell)] + [injected] * (
+            "parameters" in cell["metadata"].get("tags", [])
+        ):
             error = shell.run_cell(text, store_history=True).exception
             if error:
                 raise error

@@ -9,7 +9,7 @@ import pytest
 from test_resume import only, same, start
 from toy_training import MEDIUM, settings, spec, step_saved, wait_for_step
 
-from genpapers.models.style import plan
+from genpapers.mnist_style.model import plan
 from genpapers.train.checkpoint import load_state
 from genpapers.train.loop import TrainingError
 from genpapers.train.runs import ensure
@@ -17,12 +17,25 @@ from genpapers.train.runs import ensure
 
 def test_a_model_without_noise_learns_the_same_on_two_processes(tmp_path):
     "Batches of 256 rows, the last of 160: the shares are even."
-    values = {"dataset": "mnist5k", "data_dir": None, "models": ["simple"], "batch_size": 256, "niterations": 20, "epochs": 1, "epochs_simple": 1}
+    values = {
+        "dataset": "mnist5k",
+        "data_dir": None,
+        "models": ["simple"],
+        "batch_size": 256,
+        "niterations": 20,
+        "epochs": 1,
+        "epochs_simple": 1,
+    }
     values |= {"feat_size": 3, "stepsize": 1e-3, "give_label": False, "seed": 0}
     run = plan(SimpleNamespace(**values))[0]
     one, two = (ensure(run, settings(tmp_path, devices=n, checkpoint_seconds=60)) for n in (1, 2))
-    assert one.metrics.columns.tolist() == two.metrics.columns.tolist() and len(one.metrics) == len(two.metrics) == 2
-    first, second = (r.metrics.drop(columns="test/distribution error").to_numpy() for r in (one, two))
+    assert (
+        one.metrics.columns.tolist() == two.metrics.columns.tolist()
+        and len(one.metrics) == len(two.metrics) == 2
+    )
+    first, second = (
+        r.metrics.drop(columns="test/distribution error").to_numpy() for r in (one, two)
+    )
     np.testing.assert_allclose(first, second, rtol=2e-4)
     weights = [next(r.model.net.parameters()).detach().numpy() for r in (one, two)]
     np.testing.assert_allclose(*weights, atol=1e-4)
@@ -50,11 +63,15 @@ def test_killed_ranks_cost_their_own_steps_only(tmp_path, monkeypatch):
     states = [load_state(r.folder / "checkpoint.safetensors") for r in (whole, again)]
     for part in ("step", "model", "averages", "random"):
         assert same(states[0][part], states[1][part]), part
-    assert (whole.folder / "metrics.csv").read_bytes() == (again.folder / "metrics.csv").read_bytes()
+    assert (whole.folder / "metrics.csv").read_bytes() == (
+        again.folder / "metrics.csv"
+    ).read_bytes()
 
 
 def test_noise_differs_between_ranks_and_learns_as_one_process_does(tmp_path):
-    one, two = (ensure(spec(200), settings(tmp_path, devices=n, checkpoint_seconds=60)) for n in (1, 2))
+    one, two = (
+        ensure(spec(200), settings(tmp_path, devices=n, checkpoint_seconds=60)) for n in (1, 2)
+    )
     assert one.key != two.key
     assert two.metrics["loss"].iloc[-1] == pytest.approx(one.metrics["loss"].iloc[-1], rel=0.3)
 
@@ -75,6 +92,8 @@ def test_what_breaks_is_one_sentence(tmp_path):
     here = settings(tmp_path, devices=2)
     need = ensure(spec(30), replace(here, devices=1))
     bad = replace(spec(50), name="bad", entry="toy_training:build_bad", needs=("toy",))
-    with pytest.raises(TrainingError, match="^loss was not finite at step 19; the last good checkpoint is kept"):
+    with pytest.raises(
+        TrainingError, match="^loss was not finite at step 19; the last good checkpoint is kept"
+    ):
         ensure(bad, here, {"toy": need})
     assert "TrainingError" in only(tmp_path, "toy/bad-*/error.txt").read_text()

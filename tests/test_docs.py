@@ -11,7 +11,7 @@ from filelock import FileLock
 from places import NOTEBOOKS, ROOT, environment, relative
 
 from genpapers._modidx import d
-from genpapers.papers.base import available_papers
+from genpapers.base.paper import available_papers
 
 PAGES = [relative(p).replace(".ipynb", ".html") for p in NOTEBOOKS]
 MISSING = "[...document.images].filter(i => !i.naturalWidth).map(i => i.src.slice(0, 100))"
@@ -30,7 +30,14 @@ def site(tmp_path_factory) -> Path:
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             command = [sys.executable, ROOT / "scripts" / "docs.py", folder]
-            done = subprocess.run(command, cwd=ROOT, env=environment(measured=False), capture_output=True, text=True, timeout=600)
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=environment(measured=False),
+                capture_output=True,
+                text=True,
+                timeout=600,
+            )
             assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -48,10 +55,19 @@ def page(browser):
     context.set_default_timeout(120_000)  # a machine that tests is busy
     page = context.new_page()
     page.faults = []
-    page.on("console", lambda m: page.faults.append(m.text) if m.type in ("error", "warning") else None)
+    page.on(
+        "console", lambda m: page.faults.append(m.text) if m.type in ("error", "warning") else None
+    )
     page.on("pageerror", lambda e: page.faults.append(str(e)))
     page.on("requestfailed", lambda r: page.faults.append(f"{r.url} did not load"))
-    page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else page.faults.append(f"{r.url} is elsewhere"))
+    page.on(
+        "request",
+        lambda r: (
+            None
+            if r.url.startswith(("file:", "data:"))
+            else page.faults.append(f"{r.url} is elsewhere")
+        ),
+    )
     yield page
     context.close()
 
@@ -82,9 +98,11 @@ def test_every_page_is_whole(site, page):
 
 
 def test_formulas_are_drawn(site, page):
-    page.goto((site / "models" / "nfpi_fpi.html").as_uri())
+    page.goto((site / "nfpi" / "fpi.html").as_uri())
     assert page.locator("math").count() > 30 and page.locator("math[display=block]").count() > 3
-    assert page.evaluate("document.fonts.load('16px \"Pages Math\"').then(found => found.length)") == 1
+    assert (
+        page.evaluate("document.fonts.load('16px \"Pages Math\"').then(found => found.length)") == 1
+    )
 
 
 @pytest.mark.parametrize("paper", available_papers(), ids=lambda p: p.name)
@@ -98,7 +116,9 @@ def test_a_paper_shows_its_figures_and_claims(site, page, paper):
 def test_a_library_page_documents_what_it_exports(site, page):
     page.goto((site / "train" / "loop.html").as_uri())
     names = {n.removeprefix("genpapers.train.loop.") for n in d["syms"]["genpapers.train.loop"]}
-    assert {n for n in names if "." not in n} <= {h.strip() for h in page.locator("h3").all_inner_texts()}
+    assert {n for n in names if "." not in n} <= {
+        h.strip() for h in page.locator("h3").all_inner_texts()
+    }
     source = page.locator("details.code-fold").first
     assert not source.locator("pre").is_visible()
     source.locator("summary").click()
@@ -106,7 +126,7 @@ def test_a_library_page_documents_what_it_exports(site, page):
 
 
 def test_search_finds_a_page(site, page):
-    page.goto((site / "models" / "amr_mixers.html").as_uri())
+    page.goto((site / "amr" / "mixers.html").as_uri())
     page.locator("input[type=search], .smalldocs-search input").first.click()
     page.keyboard.type("Fréchet distance", delay=5)
     result = page.locator("a[href*='frechet.html']").first
@@ -122,7 +142,9 @@ def test_dark_mode_switches_and_stays(site, page):
     light = page.evaluate(background)
     page.locator(".quarto-color-scheme-toggle").first.click()
     page.wait_for_function(f"{background} != '{light}'")
-    page.goto((site / "models" / "nfpi_fpi.html").as_uri())
+    page.goto((site / "nfpi" / "fpi.html").as_uri())
     dark = page.evaluate(background)
     assert light == "rgb(255, 255, 255)" and dark == "rgb(33, 37, 41)"
-    assert page.locator("math").first.evaluate("m => getComputedStyle(m).color") == page.evaluate("getComputedStyle(document.body).color")
+    assert page.locator("math").first.evaluate("m => getComputedStyle(m).color") == page.evaluate(
+        "getComputedStyle(document.body).color"
+    )

@@ -7,11 +7,11 @@ import pytest
 import torch
 from states import leaves
 
-from genpapers.models.nfpi import build_classifier, build_flow, plan
-from genpapers.models.nfpi_configs import CONFIGS, find_config
-from genpapers.models.nfpi_fpi import Gaussians, Settings, iterate
-from genpapers.models.nfpi_training import trained_flow
-from genpapers.papers.nfpi import PAPER
+from genpapers.nfpi.configs import CONFIGS, find_config
+from genpapers.nfpi.fpi import Gaussians, Settings, iterate
+from genpapers.nfpi.model import trained_flow
+from genpapers.nfpi.page import PAPER
+from genpapers.nfpi.training import build_classifier, build_flow, plan
 from genpapers.train.checkpoint import state_of
 from genpapers.train.loop import fit
 from genpapers.train.runs import Settings as RunSettings
@@ -21,9 +21,25 @@ CPU = torch.device("cpu")
 
 
 def parameters(**changes):
-    tiny = {"configs": "mnist5k/mean", "num_flows": "1,1", "num_blocks": "1,1", "hidden": 8, "items_per_class": 10, "items_per_class_val": 5,
-            "batch_size": 40, "niterations": 7, "init_batch_size": 40, "strategies": "resampled", "temperatures": "1.0",
-            "classifier_steps": 7, "classifier_per_class": 6, "classifier_batch_size": 20, "lambda_fpi": 1e3, "seed": 3, "data_dir": None}
+    tiny = {
+        "configs": "mnist5k/mean",
+        "num_flows": "1,1",
+        "num_blocks": "1,1",
+        "hidden": 8,
+        "items_per_class": 10,
+        "items_per_class_val": 5,
+        "batch_size": 40,
+        "niterations": 7,
+        "init_batch_size": 40,
+        "strategies": "resampled",
+        "temperatures": "1.0",
+        "classifier_steps": 7,
+        "classifier_per_class": 6,
+        "classifier_batch_size": 20,
+        "lambda_fpi": 1e3,
+        "seed": 3,
+        "data_dir": None,
+    }
     return SimpleNamespace(**(PAPER.scales["smoke"] | tiny | changes))
 
 
@@ -31,7 +47,9 @@ def assert_same(a, b):
     a, b = dict(leaves(a)), dict(leaves(b))
     assert a.keys() == b.keys() and any(isinstance(v, torch.Tensor) for v in a.values())
     for path, value in a.items():
-        assert torch.equal(value, b[path]) if isinstance(value, torch.Tensor) else value == b[path], path
+        assert (
+            torch.equal(value, b[path]) if isinstance(value, torch.Tensor) else value == b[path]
+        ), path
 
 
 def trained(build, config, context, folder, *ends):
@@ -50,7 +68,9 @@ def test_resumed_flow_equals_uninterrupted(variant, tmp_path):
     config = plan(parameters(configs=f"mnist5k/{variant}", classifier_flow=variant))[0].config
     context = SimpleNamespace(device=CPU, data_dir=None, needs={})
     whole = trained(build_flow, config, context, tmp_path / "whole", 7)
-    parts = trained(build_flow, config, context, tmp_path / "parts", 2, 5, 7)  # before, and after, the fixed point iteration at step 3
+    parts = trained(
+        build_flow, config, context, tmp_path / "parts", 2, 5, 7
+    )  # before, and after, the fixed point iteration at step 3
     assert_same(whole, parts)
     assert len(whole["history"]) == (variant != "data_init")
 
@@ -59,8 +79,10 @@ def test_resumed_classifier_on_resampled_images_equals_uninterrupted(tmp_path):
     specs = plan(parameters())
     runs = ensure_all(specs[:1], RunSettings(runs_dir=tmp_path, device="cpu", precision="float32"))
     context = SimpleNamespace(device=CPU, data_dir=None, needs=runs)
-    assert_same(trained(build_classifier, specs[1].config, context, tmp_path / "whole", 7),
-                trained(build_classifier, specs[1].config, context, tmp_path / "parts", 4, 7))
+    assert_same(
+        trained(build_classifier, specs[1].config, context, tmp_path / "whole", 7),
+        trained(build_classifier, specs[1].config, context, tmp_path / "parts", 4, 7),
+    )
 
 
 def test_weights_of_one_run_start_another(tmp_path):
@@ -69,7 +91,9 @@ def test_weights_of_one_run_start_another(tmp_path):
     config = plan(parameters(weights_from=str(first.folder)))[0].given
     model = build_flow(config, SimpleNamespace(device=CPU, data_dir=None, needs={})).model
     model.start()
-    for mine, theirs in zip(model.flow.parameters(), trained_flow(first.model).parameters(), strict=True):
+    for mine, theirs in zip(
+        model.flow.parameters(), trained_flow(first.model).parameters(), strict=True
+    ):
         assert torch.equal(mine, theirs)
 
 
@@ -96,8 +120,12 @@ def test_a_step_in_bfloat16_keeps_log_determinants(tmp_path):
 def test_one_iteration_of_a_hundred_classes_needs_no_cubic_table():
     K, d = 100, 3072
     generator = torch.Generator().manual_seed(0)
-    m, s = torch.randn(K, d, generator=generator).double() / 10, torch.rand(K, d, generator=generator).double() + 0.5
+    m, s = (
+        torch.randn(K, d, generator=generator).double() / 10,
+        torch.rand(K, d, generator=generator).double() + 0.5,
+    )
     from torch.profiler import ProfilerActivity, profile
+
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
         iterate(Gaussians(m, s), m, s, Settings(lambda_fpi=1e6))
     largest = max(event.cpu_memory_usage for event in prof.events())
@@ -109,18 +137,43 @@ def write_shards(folder, generator, per_class=6, size=32):
     for split, names in (("train", ("a", "b")), ("test", ("a",))):
         (folder / split).mkdir(parents=True)
         for name in names:
-            data = torch.randint(0, 256, (3 * per_class, 3 * size * size), generator=generator).to(torch.uint8).numpy()
-            np.savez(folder / split / f"{name}.npz", data=data, labels=np.arange(3 * per_class) % 3 + 1)
+            data = (
+                torch.randint(0, 256, (3 * per_class, 3 * size * size), generator=generator)
+                .to(torch.uint8)
+                .numpy()
+            )
+            np.savez(
+                folder / split / f"{name}.npz", data=data, labels=np.arange(3 * per_class) % 3 + 1
+            )
 
 
 @pytest.mark.parametrize("size", [32, 48])
 def test_a_folder_of_shards_is_a_training_set_with_classes(tmp_path, size):
     write_shards(tmp_path / "pixels", torch.Generator().manual_seed(0), size=size)
-    p = parameters(configs="pixels/mean", data_dir=str(tmp_path), strategies="synthetic", items_per_class=0, batch_size=12, init_batch_size=12,
-                   classifier_per_class=4, classifier_batch_size=6, classifier_steps=1, niterations=4)
-    runs = ensure_all(plan(p), RunSettings(runs_dir=tmp_path / "runs", data_dir=str(tmp_path), device="cpu", precision="float32"))
+    p = parameters(
+        configs="pixels/mean",
+        data_dir=str(tmp_path),
+        strategies="synthetic",
+        items_per_class=0,
+        batch_size=12,
+        init_batch_size=12,
+        classifier_per_class=4,
+        classifier_batch_size=6,
+        classifier_steps=1,
+        niterations=4,
+    )
+    runs = ensure_all(
+        plan(p),
+        RunSettings(
+            runs_dir=tmp_path / "runs", data_dir=str(tmp_path), device="cpu", precision="float32"
+        ),
+    )
     model = runs["mean"].model
-    assert model.mu.shape == (3, 3 * size * size) and len(model.history) == 1 and model.history[0]["step"] == 3  # 36 images
+    assert (
+        model.mu.shape == (3, 3 * size * size)
+        and len(model.history) == 1
+        and model.history[0]["step"] == 3
+    )  # 36 images
     assert "test_acc" in runs["classifier-synthetic-T1"].metrics
 
 

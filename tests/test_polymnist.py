@@ -10,17 +10,24 @@ from places import ROOT, cells, source
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from genpapers.base.files import UserError
-from genpapers.bench.polymnist import random_batch
-from genpapers.companion.parameters import resolve
-from genpapers.models.polymnist import plan
-from genpapers.models.polymnist_blackbox import export_blackbox, load_blackbox
-from genpapers.models.polymnist_parts import Colours, Parts, one_hot
-from genpapers.models.polymnist_stages import ClassifierStage, GameStage, GeneratorStage, PairNetworks
+from genpapers.base.paper import find_paper
+from genpapers.base.parameters import resolve
 from genpapers.nets.convs import n_parameters
-from genpapers.papers.base import find_paper
+from genpapers.polymnist.bench import random_batch
+from genpapers.polymnist.blackbox import export_blackbox, load_blackbox
+from genpapers.polymnist.parts import Colours, Parts, one_hot
+from genpapers.polymnist.stages import ClassifierStage, GameStage, GeneratorStage, PairNetworks
+from genpapers.polymnist.training import plan
 
 COLOURS = Colours(torch.full((3,), 0.4), torch.full((3,), 0.25))
-WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "item", "unique", "is_nonzero")  # operators whose result the host must see
+WAITING = (
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "item",
+    "unique",
+    "is_nonzero",
+)  # operators whose result the host must see
 
 
 class Record(TorchDispatchMode):
@@ -55,8 +62,12 @@ def test_a_step_waits_for_nothing_and_has_static_shapes(name):
             stage.step(batch)
         records.append(record.calls)
     assert not {op for op, _ in records[1] if any(w in op for w in WAITING)}
-    assert waits(lambda: stage.step(batch)) == set()  # sees masks too, which are an index in the record
-    assert records[1] == records[2]  # the same operators on the same shapes; the first step also makes Adam's state
+    assert (
+        waits(lambda: stage.step(batch)) == set()
+    )  # sees masks too, which are an index in the record
+    assert (
+        records[1] == records[2]
+    )  # the same operators on the same shapes; the first step also makes Adam's state
 
 
 def within(event):
@@ -75,11 +86,19 @@ def waits(call):
 def test_fresh_pairs_from_the_black_box_make_a_step_wait_for_nothing(tmp_path):
     torch.manual_seed(0)
     limiting = load_blackbox(export_blackbox(PairNetworks(nz=3, n=2), tmp_path))
-    game = GameStage(Parts(COLOURS, 3, 4, 2), 1e-3, 2, torch.Generator().manual_seed(0), partial(limiting, rounds=4))
+    game = GameStage(
+        Parts(COLOURS, 3, 4, 2),
+        1e-3,
+        2,
+        torch.Generator().manual_seed(0),
+        partial(limiting, rounds=4),
+    )
     batch = random_batch(6)[:3]
     game.step(batch)
     assert waits(lambda: game.step(batch)) == set()
-    assert waits(lambda: bool(torch.ones(3).sum() > 2)) >= {"aten::_local_scalar_dense"}  # such a watch does see what it must
+    assert waits(lambda: bool(torch.ones(3).sum() > 2)) >= {
+        "aten::_local_scalar_dense"
+    }  # such a watch does see what it must
 
 
 def test_parameter_counts_are_those_of_the_papers_tables():
@@ -91,7 +110,11 @@ def test_parameter_counts_are_those_of_the_papers_tables():
     assert n_parameters(parts.X.decoder) == 335_926
     assert n_parameters(ClassifierStage(COLOURS, 10, 16, 1e-4).net) == 52_090
     nets = PairNetworks()
-    assert [n_parameters(m) for m in (nets.prior, nets.decoder, nets.encoder)] == [5_904, 68_337, 59_872]
+    assert [n_parameters(m) for m in (nets.prior, nets.decoder, nets.encoder)] == [
+        5_904,
+        68_337,
+        59_872,
+    ]
 
 
 def test_the_black_box_runs_where_this_project_is_not_installed(tmp_path):
@@ -113,15 +136,33 @@ print(program(torch.eye(10)[:5], u).sum().item(), any(name.startswith("genpapers
 def test_one_number_is_the_length_of_every_stage(monkeypatch):
     monkeypatch.delenv("IN_TEST", raising=False)
     paper = find_paper("polymnist")
-    for stages, names in (("all", 5), ("baseline", 2), ("generator", 1), ("main", 3)):  # as papermill's -p gives them
+    for stages, names in (
+        ("all", 5),
+        ("baseline", 2),
+        ("generator", 1),
+        ("main", 3),
+    ):  # as papermill's -p gives them
         specs = plan(resolve(paper, {"niterations": 1_000_000, "stages": stages}))
         assert len(specs) == names and {s.config["niterations"] for s in specs} == {1_000_000}
-    lengths = {s.name: s.config["niterations"] for s in plan(resolve(paper, {"niterations": 7, "niterations_main": 9}))}
-    assert lengths == {"baseline": 7, "styles": 7, "generator": 7, "main-real": 9, "main-synthetic": 9}
+    lengths = {
+        s.name: s.config["niterations"]
+        for s in plan(resolve(paper, {"niterations": 7, "niterations_main": 9}))
+    }
+    assert lengths == {
+        "baseline": 7,
+        "styles": 7,
+        "generator": 7,
+        "main-real": 9,
+        "main-synthetic": 9,
+    }
 
 
 def test_the_notebook_has_no_function_of_its_own():
-    code = "\n".join(source(c) for c in cells(ROOT / find_paper("polymnist").notebook) if c["cell_type"] == "code")
+    code = "\n".join(
+        source(c)
+        for c in cells(ROOT / find_paper("polymnist").notebook)
+        if c["cell_type"] == "code"
+    )
     assert "def " not in code and "class " not in code and "lambda" not in code
 
 

@@ -20,9 +20,13 @@ from genpapers.train.runs import RunSpec, code_digest, ensure, finished_seconds
 
 def start(action: str, folder: Path) -> subprocess.Popen:
     command = [sys.executable, ROOT / "tests" / "toy_training.py", action, str(folder)]
-    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # whatever a shell in the background has set
+    heard = lambda: signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # whatever a shell in the background has set
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=environment(measured=False), preexec_fn=heard, **streams)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment(measured=False), preexec_fn=heard, **streams
+    )
 
 
 def answer(action: str, folder: Path):
@@ -49,8 +53,14 @@ def same(a, b) -> bool:
 
 def test_killed_at_random_moments(tmp_path):
     found = answer("kill", tmp_path)
-    assert found["kills"] >= toy_training.KILLS and found["killed with a checkpoint"] >= 10 and found["status"] == 0, found
-    whole, killed = (only(tmp_path / name, "toy/toy-*/done.json").parent for name in ("whole", "killed"))
+    assert (
+        found["kills"] >= toy_training.KILLS
+        and found["killed with a checkpoint"] >= 10
+        and found["status"] == 0
+    ), found
+    whole, killed = (
+        only(tmp_path / name, "toy/toy-*/done.json").parent for name in ("whole", "killed")
+    )
     assert whole.name == killed.name
     states = [load_state(f / "checkpoint.safetensors") for f in (whole, killed)]
     for part in ("step", "model", "averages", "random"):
@@ -62,7 +72,9 @@ def test_killed_at_random_moments(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_by_a_signal(tmp_path, number):
     process, deadline = start("long", tmp_path), time.monotonic() + 120
-    while not list(tmp_path.glob("toy/toy-*/checkpoint.safetensors")) and time.monotonic() < deadline:
+    while (
+        not list(tmp_path.glob("toy/toy-*/checkpoint.safetensors")) and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
     before = load_state(only(tmp_path, "toy/toy-*/checkpoint.safetensors"))["step"]
     process.send_signal(number)
@@ -107,7 +119,11 @@ def test_finished_run_is_reused(tmp_path, monkeypatch):
     assert not first.reused
     monkeypatch.setattr(runs, "fit", forbidden)
     second = train(tmp_path, 20)
-    assert second.reused and second.key == first.key and second.seconds == pytest.approx(first.seconds, abs=1e-3)
+    assert (
+        second.reused
+        and second.key == first.key
+        and second.seconds == pytest.approx(first.seconds, abs=1e-3)
+    )
     assert same(dict(first.model.net.state_dict()), dict(second.model.net.state_dict()))
     for change in (spec(21), spec(20, seed=1)):
         with pytest.raises(AssertionError, match="trained again"):

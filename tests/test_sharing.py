@@ -14,10 +14,10 @@ from places import ROOT, environment
 from toy_training import settings, spec
 
 from genpapers.base.files import UserError, file_digest
+from genpapers.base.paper import find_paper
 from genpapers.companion.cli import main
 from genpapers.companion.receiving import import_run
 from genpapers.companion.sharing import export_run
-from genpapers.papers.base import find_paper
 from genpapers.train import runs
 from genpapers.train.runs import ensure, ensure_all
 
@@ -37,7 +37,11 @@ def forbid_training(monkeypatch):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
 
 
 def test_an_imported_run_is_used_as_if_it_had_been_trained_here(sent, tmp_path, monkeypatch):
@@ -45,12 +49,14 @@ def test_an_imported_run_is_used_as_if_it_had_been_trained_here(sent, tmp_path, 
     folder, _, new = import_run(archive, tmp_path)
     forbid_training(monkeypatch)
     found = ensure(spec(40), settings(tmp_path))
-    assert new and found.reused and found.folder == folder and contents(folder) == contents(run.folder)
+    assert (
+        new and found.reused and found.folder == folder and contents(folder) == contents(run.folder)
+    )
     assert found.metrics.equals(run.metrics)
 
 
 def test_a_paper_finds_its_imported_runs_and_says_why_it_would_not(tmp_path, monkeypatch):
-    from genpapers.models.style import plan
+    from genpapers.mnist_style.model import plan
 
     given = dict(seed=0, niterations=2, models=["simple"], give_label=False, data_dir=None)
     specs = plan(SimpleNamespace(**find_paper("mnist_style").scales["smoke"] | given))
@@ -58,15 +64,25 @@ def test_a_paper_finds_its_imported_runs_and_says_why_it_would_not(tmp_path, mon
     call = CliRunner().invoke
     for run in there.values():
         name = f"mnist_style/{run.folder.name}"
-        out = call(main, ["export", name, "-o", str(tmp_path / "a.zip"), "--runs-dir", str(tmp_path / "there")])
+        out = call(
+            main,
+            ["export", name, "-o", str(tmp_path / "a.zip"), "--runs-dir", str(tmp_path / "there")],
+        )
         assert out.exit_code == 0 and file_digest(tmp_path / "a.zip") in out.output
         back = call(main, ["import", str(tmp_path / "a.zip"), "--runs-dir", str(tmp_path / "here")])
-        assert back.exit_code == 0 and "The notebook mnist_style uses it with device cpu, devices 1, precision float32" in back.output, back.output
+        assert (
+            back.exit_code == 0
+            and "The notebook mnist_style uses it with device cpu, devices 1, precision float32"
+            in back.output
+        ), back.output
     forbid_training(monkeypatch)
     assert all(r.reused for r in ensure_all(specs, settings(tmp_path / "here")).values())
     monkeypatch.setattr("genpapers.train.runs.code_digest", lambda module: "other code")
     again = call(main, ["import", str(tmp_path / "a.zip"), "--runs-dir", str(tmp_path / "here")])
-    assert "is here already, the same. A notebook here will not use it: the code behind genpapers.models.style differs." in again.output
+    assert (
+        "is here already, the same. A notebook here will not use it: the code behind genpapers.mnist_style.model differs."
+        in again.output
+    )
 
 
 def refused_or_intact(damaged: Path, root: Path, run) -> bool:
@@ -85,11 +101,17 @@ def test_no_flipped_bit_and_no_missing_end_gets_through(sent, tmp_path):
     run, archive = sent
     whole, dice = archive.read_bytes(), random.Random(0)
     start = whole.index(b"manifest.json")
-    places = [dice.randrange(len(whole)) for _ in range(RANDOM_FLIPS)] + list(range(start, len(whole), 7)) + list(range(0, 120))
+    places = (
+        [dice.randrange(len(whole)) for _ in range(RANDOM_FLIPS)]
+        + list(range(start, len(whole), 7))
+        + list(range(0, 120))
+    )
     damaged, root = tmp_path / "damaged.zip", tmp_path / "runs"
     root.mkdir()
     for place in places:
-        damaged.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << dice.randrange(8))]) + whole[place + 1 :])
+        damaged.write_bytes(
+            whole[:place] + bytes([whole[place] ^ (1 << dice.randrange(8))]) + whole[place + 1 :]
+        )
         assert refused_or_intact(damaged, root, run), f"byte {place}"
     for end in [0, 1, 30, *(dice.randrange(len(whole)) for _ in range(20)), len(whole) - 1]:
         damaged.write_bytes(whole[:end])
@@ -106,7 +128,13 @@ from genpapers.companion import receiving
 receiving.place = lambda *_: os._exit(9)
 receiving.import_run({str(archive)!r}, {str(tmp_path / "runs")!r})
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment(measured=False), timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment(measured=False),
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 9 and not list((tmp_path / "runs").glob("*/*/done.json"))
     shown = CliRunner().invoke(main, ["status", "--runs-dir", str(tmp_path / "runs")]).output
     assert "There are no runs" in shown
@@ -114,7 +142,10 @@ receiving.import_run({str(archive)!r}, {str(tmp_path / "runs")!r})
 
 
 @pytest.mark.parametrize("member", ["config.json", "manifest.json", "done.json"])
-@pytest.mark.parametrize("content", ["[" * 100_000, "null", "{}", '{"files": 3}', "\x00", '{"digests": {}, "seconds": 1}'])
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 100_000, "null", "{}", '{"files": 3}', "\x00", '{"digests": {}, "seconds": 1}'],
+)
 def test_nonsense_is_a_sentence(sent, tmp_path, member, content):
     from zipfile import ZipFile
 
@@ -123,7 +154,10 @@ def test_nonsense_is_a_sentence(sent, tmp_path, member, content):
         if member != "manifest.json":  # with a manifest that fits
             listed = json.loads(files["manifest.json"])
             (tmp_path / "x").write_bytes(files[member])
-            listed["files"][member] = {"size": len(files[member]), "sha256": file_digest(tmp_path / "x")}
+            listed["files"][member] = {
+                "size": len(files[member]),
+                "sha256": file_digest(tmp_path / "x"),
+            }
             files["manifest.json"] = json.dumps(listed).encode()
         for name, data in files.items():
             new.writestr(name, data)

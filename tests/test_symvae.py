@@ -10,21 +10,52 @@ import pytest
 import torch
 from PIL import Image
 
-from genpapers.metrics.fid import CACHE_NAME, PTH_NAME, Inception, fid, from_pth, from_wheel, inception_folder, inception_network, inception_state
-from genpapers.models.symvae import plan
+from genpapers.metrics.fid import (
+    CACHE_NAME,
+    PTH_NAME,
+    Inception,
+    fid,
+    from_pth,
+    from_wheel,
+    inception_folder,
+    inception_network,
+    inception_state,
+)
+from genpapers.symvae.training import plan
 from genpapers.train.checkpoint import load_state
 from genpapers.train.runs import Settings, ensure, ensure_all
 
 WEIGHTS = inception_folder()
-needs_weights = pytest.mark.skipif(not (WEIGHTS / CACHE_NAME).exists(), reason=f"the Inception weights are not in {WEIGHTS}")
+needs_weights = pytest.mark.skipif(
+    not (WEIGHTS / CACHE_NAME).exists(), reason=f"the Inception weights are not in {WEIGHTS}"
+)
 
-SIZES = {"nz0": 6, "nz1": 8, "channels": 2, "width": 16, "hidden": 16, "batch_size": 16, "niterations": 4}
-REST = {"stepsize": 1e-3, "code_init": "informative", "seed": 0, "digits": "mnist5k", "garments": "mnist5k", "kl_warmup": 0.5, "load": None, "data_dir": None}
+SIZES = {
+    "nz0": 6,
+    "nz1": 8,
+    "channels": 2,
+    "width": 16,
+    "hidden": 16,
+    "batch_size": 16,
+    "niterations": 4,
+}
+REST = {
+    "stepsize": 1e-3,
+    "code_init": "informative",
+    "seed": 0,
+    "digits": "mnist5k",
+    "garments": "mnist5k",
+    "kl_warmup": 0.5,
+    "load": None,
+    "data_dir": None,
+}
 
 
 def parameters(**changes):
     experiments = ["mnist-ladder", "mnist-reverse", "fmnist-ladder"]
-    return SimpleNamespace(**{"experiments": experiments, "methods": ["sym", "elbo"], **SIZES, **REST, **changes})
+    return SimpleNamespace(
+        **{"experiments": experiments, "methods": ["sym", "elbo"], **SIZES, **REST, **changes}
+    )
 
 
 def same(a, b):
@@ -50,7 +81,9 @@ def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, method):
     spec = plan(parameters(experiments=["mnist-ladder"], methods=[method]))[0]
     states = []
     for name in ("whole", "resumed"):
-        settings = Settings(runs_dir=tmp_path / name, device="cpu", precision="float32", checkpoint_seconds=0)
+        settings = Settings(
+            runs_dir=tmp_path / name, device="cpu", precision="float32", checkpoint_seconds=0
+        )
         if name == "resumed":
             interrupt_at(monkeypatch, 2)
             with pytest.raises(KeyboardInterrupt):
@@ -82,9 +115,13 @@ def test_load_continues_from_a_named_run(tmp_path, method):
     second = ensure(plan(parameters(**only, load=str(first.folder), stepsize=1e-7))[0], settings)
     assert second.key != first.key and second.training.batches.seed != first.training.batches.seed
     copy = shutil.copytree(first.folder, tmp_path / "elsewhere" / first.folder.name)
-    assert ensure(plan(parameters(**only, load=str(copy), stepsize=1e-7))[0], settings).reused  # what was loaded decides, not where it lay
+    assert ensure(
+        plan(parameters(**only, load=str(copy), stepsize=1e-7))[0], settings
+    ).reused  # what was loaded decides, not where it lay
     weights = [dict(run.model.model.named_parameters()) for run in (first, second)]
-    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])  # at the new stepsize they hardly move
+    assert all(
+        torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0]
+    )  # at the new stepsize they hardly move
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert method == "sym" or (first.model.t, second.model.t) == (4, 8)
 
@@ -92,7 +129,10 @@ def test_load_continues_from_a_named_run(tmp_path, method):
 @needs_weights
 def test_fid_is_that_of_the_program(tmp_path):
     generator = torch.Generator().manual_seed(0)
-    sets = {"a": torch.rand(24, 1, 28, 28, generator=generator), "b": torch.rand(24, 1, 28, 28, generator=generator) ** 3}
+    sets = {
+        "a": torch.rand(24, 1, 28, 28, generator=generator),
+        "b": torch.rand(24, 1, 28, 28, generator=generator) ** 3,
+    }
     sets = {name: (images * 255).to(torch.uint8) for name, images in sets.items()}
     for name, images in sets.items():
         (tmp_path / name).mkdir()
@@ -115,10 +155,16 @@ def test_both_sources_of_the_weights_agree():
     pth = Path(torch.hub.get_dir()) / "checkpoints" / PTH_NAME
     if not pth.exists():
         pytest.skip(f"needs pytorch-fid's own file as {pth}")
-    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     features = []
     for state in (from_pth(pth), from_wheel()):
         inception = Inception.__new__(Inception)
-        inception.network, inception.device, inception.precision = inception_network(state), torch.device("cpu"), "float32"
+        inception.network, inception.device, inception.precision = (
+            inception_network(state),
+            torch.device("cpu"),
+            "float32",
+        )
         features.append(inception.features(images))
     assert torch.allclose(*features, atol=1e-4)

@@ -61,16 +61,23 @@ def build_bad(config: dict, context) -> Training:
     training = build(config, context)
     training.model.net.load_state_dict(context.needs["toy"].model.net.state_dict())
     step = training.model.step
-    training.model.step = lambda batch: {"loss": step(batch)["loss"] * (torch.inf if training.model.steps == 20 else 1)}
+    training.model.step = lambda batch: {
+        "loss": step(batch)["loss"] * (torch.inf if training.model.steps == 20 else 1)
+    }
     return training
 
 
 def spec(niterations: int, seed: int = 0) -> RunSpec:
-    return RunSpec("toy", "toy", "toy_training:build", {"niterations": niterations, "seed": seed}, seed)
+    return RunSpec(
+        "toy", "toy", "toy_training:build", {"niterations": niterations, "seed": seed}, seed
+    )
 
 
 def settings(folder: Path, **more) -> Settings:
-    return Settings(**{"runs_dir": folder, "device": "cpu", "precision": "float32", "checkpoint_seconds": 0.01} | more)
+    return Settings(
+        **{"runs_dir": folder, "device": "cpu", "precision": "float32", "checkpoint_seconds": 0.01}
+        | more
+    )
 
 
 def train(folder: Path, niterations: int) -> Run:
@@ -80,7 +87,9 @@ def train(folder: Path, niterations: int) -> Run:
 def step_saved(folder: Path) -> int:
     "The step of the one toy's checkpoint below a folder, while it may be replaced; 0 without one."
     for path in folder.glob("toy/toy-*/checkpoint.safetensors"):
-        copy = shutil.copy(path, folder / "copy.safetensors")  # a checkpoint is opened more than once when it is read
+        copy = shutil.copy(
+            path, folder / "copy.safetensors"
+        )  # a checkpoint is opened more than once when it is read
         return load_state(copy)["step"]
     return 0
 
@@ -125,7 +134,11 @@ def kill_and_resume(folder: Path) -> dict:
             break
     resumed = child(lambda: train(folder / "killed", LONG))
     status = os.waitpid(resumed, 0)[1]
-    return {"kills": kills, "killed with a checkpoint": held, "status": os.waitstatus_to_exitcode(status)}
+    return {
+        "kills": kills,
+        "killed with a checkpoint": held,
+        "status": os.waitstatus_to_exitcode(status),
+    }
 
 
 def pair(folder: Path) -> list[bool]:

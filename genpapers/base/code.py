@@ -19,9 +19,16 @@ from .files import digest_of
 def without_docstrings(tree: ast.Module) -> ast.Module:
     "The syntax tree without its docstrings."
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and node.body:
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and node.body
+        ):
             first = node.body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
                 node.body = node.body[1:] or [ast.Pass()]
     return tree
 
@@ -75,4 +82,6 @@ def code_digest(module: str) -> str:
 def folder_digest(folder: Path) -> str:
     "Digest of the code of all modules in a folder; nbdev's index of names is not code."
     paths = [p for p in sorted(folder.rglob("*.py")) if p.name != "_modidx.py"]
-    return digest_of(*(part for p in paths for part in (str(p.relative_to(folder)), ast.dump(parsed(p)))))
+    return digest_of(
+        *(part for p in paths for part in (str(p.relative_to(folder)), ast.dump(parsed(p))))
+    )

@@ -64,7 +64,9 @@ def read_json(path: str | Path):
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
-        raise UserError(f"{path} is not a readable JSON file ({e}); remove it and run again") from None
+        raise UserError(
+            f"{path} is not a readable JSON file ({e}); remove it and run again"
+        ) from None
 
 # %% ../../nbs/base/files.ipynb #4bca20c6
 def digest_of(*parts: bytes | str | memoryview) -> str:

@@ -19,10 +19,10 @@ import click
 from .. import __version__
 from ..base.files import UserError, project_root
 from .ledger import absent, entries, find_settings
-from .parameters import COMMON_LIMITS, Parameter, check_names, declared_parameters
+from ..base.parameters import COMMON_LIMITS, Parameter, check_names, declared_parameters
 from .reproduce import Job, find_pages, pages_after, prepare, run_jobs
 from .tables import duration, run_folders, run_row, short, show, show_outcomes
-from ..papers.base import SCALES, Paper, available_papers
+from ..base.paper import SCALES, Paper, available_papers
 
 # %% ../../nbs/companion/cli.ipynb #cl000008
 class Commands(click.Group):
@@ -34,7 +34,9 @@ class Commands(click.Group):
         except UserError as e:
             raise click.ClickException(str(e)) from None
         except OSError as e:
-            raise click.ClickException(f"{e.filename or 'a file'} cannot be read or written: {e.strerror or e}") from None
+            raise click.ClickException(
+                f"{e.filename or 'a file'} cannot be read or written: {e.strerror or e}"
+            ) from None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,8 +47,17 @@ def main():
 # %% ../../nbs/companion/cli.ipynb #cl000010
 def paper_row(paper: Paper) -> dict:
     "A paper's line in the list."
-    times = "\n".join(f"{s}: {duration(paper.minutes[s])}" if s in paper.minutes else s for s in SCALES if s in paper.scales)
-    return {"paper": paper.name, "title": paper.title, "figures": ", ".join(paper.figures), "scales, rough times": times}
+    times = "\n".join(
+        f"{s}: {duration(paper.minutes[s])}" if s in paper.minutes else s
+        for s in SCALES
+        if s in paper.scales
+    )
+    return {
+        "paper": paper.name,
+        "title": paper.title,
+        "figures": ", ".join(paper.figures),
+        "scales, rough times": times,
+    }
 
 
 @main.command("list")
@@ -59,9 +70,17 @@ def parameter_row(parameter: Parameter, paper: Paper) -> dict:
     "A parameter's line: type, default at each scale, what is allowed, help."
     limit = (COMMON_LIMITS | paper.limits).get(parameter.name, "")
     preset = [paper.scales[s].get(parameter.name) for s in SCALES]
-    defaults = [parameter.default if v is None or parameter.default is not None else v for v in preset] if parameter.name != "scale" else SCALES
+    defaults = (
+        [parameter.default if v is None or parameter.default is not None else v for v in preset]
+        if parameter.name != "scale"
+        else SCALES
+    )
     words = ["" if v is None else str(v) for v in defaults]
-    return {"parameter": parameter.name, "type": parameter.type} | dict(zip(SCALES, words)) | {"allowed": limit, "help": parameter.help}
+    return (
+        {"parameter": parameter.name, "type": parameter.type}
+        | dict(zip(SCALES, words))
+        | {"allowed": limit, "help": parameter.help}
+    )
 
 
 @main.command()
@@ -75,7 +94,9 @@ def params(paper: str):
 def literal(text: str):
     "The Python value that a text spells, otherwise the text."
     try:
-        return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
+        return ast.literal_eval(
+            {"true": "True", "false": "False", "none": "None"}.get(text.lower(), text)
+        )
     except (ValueError, SyntaxError):
         return text
 
@@ -103,9 +124,14 @@ def known_pairs(paper: Paper, pairs: tuple[tuple[str, str], ...]) -> tuple[tuple
     return tuple(pair for pair in pairs if pair[0] in declared)
 
 # %% ../../nbs/companion/cli.ipynb #cl000016
-def run_and_show(jobs: list[Job], workers: int = 1, after: Sequence[Job] = (), do: Callable = run_jobs) -> None:
+def run_and_show(
+    jobs: list[Job], workers: int = 1, after: Sequence[Job] = (), do: Callable = run_jobs
+) -> None:
     "Do the jobs with a line for each, those that come after the others one by one, then the tables."
-    click.echo(f"Running {', '.join(j.paper.name + ' (' + j.parameters['scale'] + ')' for j in [*jobs, *after])}", err=True)
+    click.echo(
+        f"Running {', '.join(j.paper.name + ' (' + j.parameters['scale'] + ')' for j in [*jobs, *after])}",
+        err=True,
+    )
     say = lambda o: click.echo(f"{o.paper}: {o.state} after {o.seconds:.1f} s", err=True)
     show_outcomes(do(jobs, workers, say) + run_jobs(list(after), 1, say))
 
@@ -113,7 +139,14 @@ def run_and_show(jobs: list[Job], workers: int = 1, after: Sequence[Job] = (), d
 @main.command()
 @click.argument("paper")
 @click.option("--scale", help="smoke, quick or paper; default: quick.")
-@click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter, as `genpapers params` lists them.")
+@click.option(
+    "-p",
+    "pairs",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="A parameter, as `genpapers params` lists them.",
+)
 def run(paper: str, scale: str | None, pairs: tuple):
     "Run the notebook of PAPER."
     page = find_pages([paper])[0]
@@ -123,12 +156,41 @@ def run(paper: str, scale: str | None, pairs: tuple):
 @main.command()
 @click.argument("papers", nargs=-1)
 @click.option("--scale", default="quick", show_default=True, help="smoke, quick or paper.")
-@click.option("--jobs", type=click.IntRange(1), help="Notebooks, or with dask runs, at the same time; default: 1, with dask 2.")
-@click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter of all these notebooks, such as runs_dir.")
-@click.option("--engine", type=click.Choice(["processes", "dask"]), default="processes", show_default=True, help="dask: each run is a task of a cluster.")
-@click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster; default: one of JOBS processes on this machine.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    help="Notebooks, or with dask runs, at the same time; default: 1, with dask 2.",
+)
+@click.option(
+    "-p",
+    "pairs",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="A parameter of all these notebooks, such as runs_dir.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["processes", "dask"]),
+    default="processes",
+    show_default=True,
+    help="dask: each run is a task of a cluster.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Of a Dask cluster; default: one of JOBS processes on this machine.",
+)
 @click.option("--force", is_flag=True, help="Train and draw again although nothing has changed.")
-def reproduce(papers: tuple[str, ...], scale: str, jobs: int | None, pairs: tuple, engine: str, scheduler: str | None, force: bool):
+def reproduce(
+    papers: tuple[str, ...],
+    scale: str,
+    jobs: int | None,
+    pairs: tuple,
+    engine: str,
+    scheduler: str | None,
+    force: bool,
+):
     "Run the notebooks of PAPERS (default: all, then comparison and claims) where anything has changed; ends with figures, claims and times."
     pages, after, do = find_pages(list(papers)), [] if papers else pages_after(scale), run_jobs
     pairs += (("force", "true"),) if force else ()
@@ -143,7 +205,9 @@ def reproduce(papers: tuple[str, ...], scale: str, jobs: int | None, pairs: tupl
     run_and_show(work, jobs or (2 if engine == "dask" else 1), last, do)
 
 # %% ../../nbs/companion/cli.ipynb #cl000019
-RUNS_DIR = click.option("--runs-dir", type=click.Path(path_type=Path), help="Default: runs/ of the project.")
+RUNS_DIR = click.option(
+    "--runs-dir", type=click.Path(path_type=Path), help="Default: runs/ of the project."
+)
 
 
 @main.command()
@@ -154,7 +218,9 @@ def status(runs_dir: Path | None):
     folders = run_folders(root)
     show([run_row(f) for f in folders])
     for trace in sorted(root.glob("notebooks/*.error.txt")):
-        click.echo(f"The notebook {trace.name.removesuffix('.error.txt')} failed; the trace is in {trace}")
+        click.echo(
+            f"The notebook {trace.name.removesuffix('.error.txt')} failed; the trace is in {trace}"
+        )
     if not folders:
         click.echo(f"There are no runs in {root}.")
 
@@ -184,8 +250,13 @@ def presences(names: tuple[str, ...]) -> list[dict]:
     known = ("mnist5k", *IDX)
     for name in names:
         if name not in known:
-            raise UserError(f"there is no data set named {name!r}; the known ones are {', '.join(known)}")
-    return [dict(zip(("data set", "state", "where"), (n, *presence(n)))) for n in dict.fromkeys(names or known)]
+            raise UserError(
+                f"there is no data set named {name!r}; the known ones are {', '.join(known)}"
+            )
+    return [
+        dict(zip(("data set", "state", "where"), (n, *presence(n))))
+        for n in dict.fromkeys(names or known)
+    ]
 
 
 @data.command("list")
@@ -212,7 +283,11 @@ def verify(names: tuple[str, ...]):
     "Check every file of NAMES (default: all that are here); status 1 if one is damaged, or named and absent."
     rows = presences(names)
     show(rows)
-    wrong = [f"{r['data set']} is {r['state']}: {r['where']}" for r in rows if r["state"] == "damaged" or (names and r["state"] == "absent")]
+    wrong = [
+        f"{r['data set']} is {r['state']}: {r['where']}"
+        for r in rows
+        if r["state"] == "damaged" or (names and r["state"] == "absent")
+    ]
     if wrong:
         raise UserError("\n".join(wrong))
 
@@ -223,15 +298,22 @@ def verify(names: tuple[str, ...]):
 def bench(paper: str, as_json: bool):
     "The time of a training step of PAPER beside a plain implementation's, measured here and now."
     find_pages([paper])
-    from genpapers.bench.base import report
+    from genpapers.companion.bench import report
 
     click.echo(report(paper, as_json))
 
 # %% ../../nbs/companion/cli.ipynb #cl000031
 @main.command("export")
 @click.argument("run")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The zip to write; default: PAPER-NAME-KEY.zip here.")
-@click.option("--figures-dir", type=click.Path(path_type=Path), help="Default: figures/ of the project.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The zip to write; default: PAPER-NAME-KEY.zip here.",
+)
+@click.option(
+    "--figures-dir", type=click.Path(path_type=Path), help="Default: figures/ of the project."
+)
 @RUNS_DIR
 def share(run: str, output: Path | None, figures_dir: Path | None, runs_dir: Path | None):
     "Put the finished RUN (a folder, paper/name-key, or the beginning of one) into one zip."
@@ -244,7 +326,9 @@ def share(run: str, output: Path | None, figures_dir: Path | None, runs_dir: Pat
 
 @main.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--limit", default=4000.0, show_default=True, help="The largest file that is accepted, in MB.")
+@click.option(
+    "--limit", default=4000.0, show_default=True, help="The largest file that is accepted, in MB."
+)
 @click.option("--sha256", help="The file's digest, as its sender gave it.")
 @RUNS_DIR
 def receive(file: Path, limit: float, sha256: str | None, runs_dir: Path | None):

@@ -28,7 +28,11 @@ def settings_in(job: Job):
     from genpapers.companion.study import settings_of
 
     settings = settings_of(SimpleNamespace(**job.parameters), job.root)
-    places = {name: path and job.root / Path(path).expanduser() for name in ("runs_dir", "data_dir") for path in [getattr(settings, name)]}
+    places = {
+        name: path and job.root / Path(path).expanduser()
+        for name in ("runs_dir", "data_dir")
+        for path in [getattr(settings, name)]
+    }
     return replace(settings, **places)
 
 
@@ -54,7 +58,9 @@ def make_run(spec, settings, root: Path, *needs: dict) -> dict:
 
     begin(root)
     device = resolve_device(settings.device)
-    run = ensure(spec, settings, {n["spec"]["name"]: run_from(n, device, settings.data_dir) for n in needs})
+    run = ensure(
+        spec, settings, {n["spec"]["name"]: run_from(n, device, settings.data_dir) for n in needs}
+    )
     return described(run) | {"reused": run.reused}
 
 
@@ -76,7 +82,9 @@ def wanted(settings, client) -> dict[str, float] | None:
     if settings.device == "cpu" or (settings.device == "auto" and not gpus):
         return None
     if gpus < number and client.scheduler_info()["workers"]:
-        raise UserError(f"device is {settings.device}, but no worker of the cluster offers {number} GPU; start workers with --resources GPU={number}")
+        raise UserError(
+            f"device is {settings.device}, but no worker of the cluster offers {number} GPU; start workers with --resources GPU={number}"
+        )
     return {"GPU": number}
 
 # %% ../../nbs/companion/cluster.ipynb #cs000011
@@ -89,12 +97,20 @@ def submit(client, job: Job) -> tuple[dict, object]:
     for spec in specs:
         needs = [runs[f"{paper}/{name}"] for name in spec.needs]
         label = f"{paper}/{spec.name}"
-        runs[label] = client.submit(make_run, spec, settings, job.root, *needs, key=f"{label}-{uuid4().hex[:8]}", **options)
+        runs[label] = client.submit(
+            make_run, spec, settings, job.root, *needs, key=f"{label}-{uuid4().hex[:8]}", **options
+        )
     if job.parameters.get("force"):
-        job.beside(".json").unlink(missing_ok=True)  # the notebook runs again, but does not train again
-        job = replace(job, given=job.given | {"force": False}, parameters=job.parameters | {"force": False})
+        job.beside(".json").unlink(
+            missing_ok=True
+        )  # the notebook runs again, but does not train again
+        job = replace(
+            job, given=job.given | {"force": False}, parameters=job.parameters | {"force": False}
+        )
     label = f"{paper}/notebook"
-    return runs, client.submit(draw, job, *runs.values(), key=f"{label}-{uuid4().hex[:8]}", **options)
+    return runs, client.submit(
+        draw, job, *runs.values(), key=f"{label}-{uuid4().hex[:8]}", **options
+    )
 
 
 def told(future) -> str:
@@ -109,7 +125,14 @@ def outcome(job: Job, future, seconds: float) -> Outcome:
     "What became of a job; a run that failed is its failure."
     if future.status == "finished":
         return replace(future.result(), seconds=seconds)
-    return Outcome(job.paper.name, job.parameters["scale"], "failed", seconds, job.figures, f"{job.paper.name} failed: {future.exception()}")
+    return Outcome(
+        job.paper.name,
+        job.parameters["scale"],
+        "failed",
+        seconds,
+        job.figures,
+        f"{job.paper.name} failed: {future.exception()}",
+    )
 
 
 def check_workers(client) -> None:
@@ -117,7 +140,9 @@ def check_workers(client) -> None:
     here = package_digest()
     other = [address for address, digest in client.run(package_digest).items() if digest != here]
     if other:
-        raise UserError(f"the workers {', '.join(other)} run other code than this; start them in the same checkout")
+        raise UserError(
+            f"the workers {', '.join(other)} run other code than this; start them in the same checkout"
+        )
 
 
 def run_jobs_on(
@@ -148,26 +173,37 @@ def run_jobs_on(
 # %% ../../nbs/companion/cluster.ipynb #cs000013
 @contextmanager
 def cluster(
-    address: str | None = None,  # of a scheduler, as tcp://host:8786; None: processes on this machine
+    address: str
+    | None = None,  # of a scheduler, as tcp://host:8786; None: processes on this machine
     workers: int = 2,  # how many of them
 ) -> Iterator:
     "A client of a cluster; the local one lives as long as the `with` statement."
     from dask.distributed import Client, LocalCluster
 
     if address is None:
-        options = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None, "silence_logs": logging.CRITICAL}
+        options = {
+            "n_workers": workers,
+            "threads_per_worker": 1,
+            "memory_limit": 0,
+            "dashboard_address": None,
+            "silence_logs": logging.CRITICAL,
+        }
         with LocalCluster(**options) as local, Client(local) as client:
             yield client
     else:
         try:
             client = Client(address, timeout=10)
         except (OSError, ValueError) as e:
-            raise UserError(f"no Dask scheduler answers at {address} ({e}); start one with: dask scheduler") from None
+            raise UserError(
+                f"no Dask scheduler answers at {address} ({e}); start one with: dask scheduler"
+            ) from None
         with client:
             yield client
 
 
-def run_on_cluster(jobs: list[Job], workers: int, say: Callable[[Outcome], None], address: str | None = None) -> list[Outcome]:
+def run_on_cluster(
+    jobs: list[Job], workers: int, say: Callable[[Outcome], None], address: str | None = None
+) -> list[Outcome]:
     "Do the jobs on a cluster, a line on standard error for each run."
     with cluster(address, workers) as client:
         return run_jobs_on(client, jobs, lambda line: print(line, file=sys.stderr, flush=True), say)

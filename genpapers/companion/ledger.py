@@ -16,10 +16,10 @@ from functools import cached_property
 from pathlib import Path
 
 from ..base.files import read_json, write_json
-from .parameters import PLACES
+from ..base.parameters import PLACES
 from .reproduce import prepare
 from .tables import markdown_table, short
-from ..papers.base import PAPERS, Claim, Paper, find_paper
+from ..base.paper import PAPERS, Claim, Paper, find_paper
 
 # %% ../../nbs/companion/ledger.ipynb #ld000005
 @dataclass(frozen=True)
@@ -36,7 +36,11 @@ class Setting:
 
     @property
     def name(self) -> str:
-        return self.results["scale"] if self.place == "." else f"{self.place.replace('/', ', ')} ({self.results['scale']})"
+        return (
+            self.results["scale"]
+            if self.place == "."
+            else f"{self.place.replace('/', ', ')} ({self.results['scale']})"
+        )
 
     @cached_property
     def claims(self) -> dict[str, dict]:
@@ -47,7 +51,11 @@ class Setting:
         "Parameters that are not those of the scale, a phrase each."
         scale, found = self.results["scale"], self.results.get("parameters", {})
         usual = prepare(find_paper(self.paper), {"scale": scale}).parameters
-        return [f"{k} {short(v)} ({scale}: {short(usual[k])})" for k, v in found.items() if k in usual and k not in PLACES and v != usual[k]]
+        return [
+            f"{k} {short(v)} ({scale}: {short(usual[k])})"
+            for k, v in found.items()
+            if k in usual and k not in PLACES and v != usual[k]
+        ]
 
     def figure(self, name: str) -> Path | None:
         "The file of a figure, None if it was not drawn or is not there."
@@ -77,7 +85,10 @@ def deviation(claim: dict) -> str:
     if "over_seeds" not in claim:
         return "not recorded"
     several = {k: v for k, v in claim["over_seeds"].items() if len(v) > 1}
-    parts = [f"{k} {statistics.mean(v):.4g} ± {statistics.stdev(v):.2g} ({len(v)})" for k, v in several.items()]
+    parts = [
+        f"{k} {statistics.mean(v):.4g} ± {statistics.stdev(v):.2g} ({len(v)})"
+        for k, v in several.items()
+    ]
     return "<br>".join(parts) or "one seed"
 
 
@@ -104,11 +115,17 @@ def absent(settings: list[Setting]) -> list[str]:
     sentences = []
     for paper in PAPERS:
         mine = [s for s in settings if s.paper == paper]
-        unmentioned = [c.name for c in find_paper(paper).claims if mine and not any(c.name in s.claims for s in mine)]
+        unmentioned = [
+            c.name
+            for c in find_paper(paper).claims
+            if mine and not any(c.name in s.claims for s in mine)
+        ]
         if not mine:
             sentences.append(f"{paper} has no results yet; genpapers reproduce {paper} makes them")
         elif unmentioned:
-            sentences.append(f"no result of {paper} says anything about {', '.join(unmentioned)}; genpapers reproduce {paper} does")
+            sentences.append(
+                f"no result of {paper} says anything about {', '.join(unmentioned)}; genpapers reproduce {paper} does"
+            )
     return sentences
 
 # %% ../../nbs/companion/ledger.ipynb #ld000015
@@ -135,7 +152,11 @@ def overview(settings: list[Setting], start: Path) -> list[dict]:
             found = [(s, s.claims[name]) for s in mine if name in s.claims]
             shown = next((f for s, c in found if (f := figure_of(s, c))), None)
             verdicts = columns | {s.name: MARKS.get(c["verdict"], c["verdict"]) for s, c in found}
-            facts = {"claim": f"{paper} {name}", "statement": claim["statement"], "published": f"{claim['published']} ({claim['where']})"}
+            facts = {
+                "claim": f"{paper} {name}",
+                "statement": claim["statement"],
+                "published": f"{claim['published']} ({claim['where']})",
+            }
             rows.append(facts | verdicts | {"figure": link(shown, start)})
     return rows
 
@@ -159,17 +180,33 @@ def about(setting: Setting, start: Path) -> str:
 
 def line(setting: Setting, claim: dict, start: Path) -> dict:
     "A claim's line for a setting."
-    facts = {"setting": setting.name, "ours": spelled(claim["ours"]), "over seeds": deviation(claim)}
-    return facts | {"verdict": MARKS.get(claim["verdict"], claim["verdict"]), "reason": claim.get("why", ""), "figure": link(figure_of(setting, claim), start)}
+    facts = {
+        "setting": setting.name,
+        "ours": spelled(claim["ours"]),
+        "over seeds": deviation(claim),
+    }
+    return facts | {
+        "verdict": MARKS.get(claim["verdict"], claim["verdict"]),
+        "reason": claim.get("why", ""),
+        "figure": link(figure_of(setting, claim), start),
+    }
 
 
 def account(paper: str, settings: list[Setting], start: Path) -> str:
     "Everything about a paper's claims, as Markdown."
     page, mine = find_paper(paper), [s for s in settings if s.paper == paper]
-    parts = [f"{page.title}. {page.reference}.", "\n".join(about(s, start) for s in mine) or f"There are no results of {paper} yet."]
+    parts = [
+        f"{page.title}. {page.reference}.",
+        "\n".join(about(s, start) for s in mine) or f"There are no results of {paper} yet.",
+    ]
     for name, claim in claims_of(page, mine).items():
-        parts += [f"**{name}. {claim['statement']}**", f"Published ({claim['where']}): {claim['published']}. Decided by: {claim['rule']}."]
-        parts.append(markdown_table([line(s, s.claims[name], start) for s in mine if name in s.claims]))
+        parts += [
+            f"**{name}. {claim['statement']}**",
+            f"Published ({claim['where']}): {claim['published']}. Decided by: {claim['rule']}.",
+        ]
+        parts.append(
+            markdown_table([line(s, s.claims[name], start) for s in mine if name in s.claims])
+        )
     return "\n\n".join(filter(None, parts))
 
 # %% ../../nbs/companion/ledger.ipynb #ld000023
@@ -177,8 +214,15 @@ def figure_index(paper: str, settings: list[Setting], start: Path) -> list[dict]
     "A row for every figure that a paper's results list."
     mine = [s for s in settings if s.paper == paper]
     names = {n: f["title"] for s in reversed(mine) for n, f in s.results.get("figures", {}).items()}
-    order = sorted(names, key=list(find_paper(paper).figures).index) if names.keys() <= find_paper(paper).figures.keys() else list(names)
-    return [{"figure": n, "shows": names[n]} | {s.name: link(s.figure(n), start) for s in mine} for n in order]
+    order = (
+        sorted(names, key=list(find_paper(paper).figures).index)
+        if names.keys() <= find_paper(paper).figures.keys()
+        else list(names)
+    )
+    return [
+        {"figure": n, "shows": names[n]} | {s.name: link(s.figure(n), start) for s in mine}
+        for n in order
+    ]
 
 
 def thumbnails(paper: str, settings: list[Setting]) -> dict[str, Path]:
@@ -191,4 +235,7 @@ def thumbnails(paper: str, settings: list[Setting]) -> dict[str, Path]:
 def keep(figures: Path, settings: list[Setting], scale: str) -> Path:
     "Write what the ledger says in short, for those who ask whether it is up to date."
     numbers = {"tally": tally(settings), "absent": absent(settings)}
-    return write_json(figures / "claims" / "results.json", {"paper": "claims", "scale": scale, "numbers": numbers, "figures": {}, "claims": []})
+    return write_json(
+        figures / "claims" / "results.json",
+        {"paper": "claims", "scale": scale, "numbers": numbers, "figures": {}, "claims": []},
+    )

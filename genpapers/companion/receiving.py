@@ -29,13 +29,17 @@ from ..train.runs import FILES, RunSpec, finished_seconds, key_of, run_key
 
 # %% ../../nbs/companion/receiving.ipynb #rc000005
 LIMIT = 4 * 10**9  # bytes of an archive
-MEMBER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", re.ASCII)  # also what a paper's or a run's name may be
+MEMBER = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9_.+-]*", re.ASCII
+)  # also what a paper's or a run's name may be
 
 
 def is_known(name: str) -> bool:
     "Whether a run may have a file of this name."
     room, _, file = name.rpartition("/")
-    return name in (*RUN_FILES, "README.md", "manifest.json") or (room == "figures" and bool(MEMBER.fullmatch(file)) and file.endswith(PICTURES))
+    return name in (*RUN_FILES, "README.md", "manifest.json") or (
+        room == "figures" and bool(MEMBER.fullmatch(file)) and file.endswith(PICTURES)
+    )
 
 
 def check_members(infos: list[ZipInfo], size: int) -> None:
@@ -51,7 +55,11 @@ def check_members(infos: list[ZipInfo], size: int) -> None:
             raise ShareError(f"{name!r} is in it twice")
         if not is_known(name):
             raise ShareError(f"{name!r} is not a file of a run")
-        if info.compress_type != ZIP_STORED or info.flag_bits & 1 or info.file_size != info.compress_size:
+        if (
+            info.compress_type != ZIP_STORED
+            or info.flag_bits & 1
+            or info.file_size != info.compress_size
+        ):
             raise ShareError(f"{name!r} is compressed or encrypted, which export never does")
         seen.add(name.lower())
     if sum(i.file_size for i in infos) > size:
@@ -64,7 +72,11 @@ def check_manifest(content: dict, infos: list[ZipInfo]) -> None:
     if content["format"] != FORMAT:
         raise ShareError(f"its format is {content['format']!r}; this installation reads {FORMAT!r}")
     if missing := [n for n in ("done.json", *FILES, "README.md") if n not in sizes]:
-        raise ShareError("the run in it is not finished (there is no done.json)" if missing[0] == "done.json" else f"{missing[0]} is missing")
+        raise ShareError(
+            "the run in it is not finished (there is no done.json)"
+            if missing[0] == "done.json"
+            else f"{missing[0]} is missing"
+        )
     if {n: f["size"] for n, f in content["files"].items()} != sizes:
         raise ShareError("its manifest lists other files or sizes than it holds")
     for word in ("paper", "name", "key"):
@@ -90,8 +102,12 @@ def unpack(archive: ZipFile, folder: Path) -> dict:
 def check_run(folder: Path, content: dict) -> dict:
     "Check that an unpacked folder is the finished run that its manifest names; its record."
     record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if [record["paper"], record["name"], key_of(record)] != [content[w] for w in ("paper", "name", "key")]:
-        raise ShareError(f"its key {content['key']} is not the digest of its configuration, {key_of(record)}")
+    if [record["paper"], record["name"], key_of(record)] != [
+        content[w] for w in ("paper", "name", "key")
+    ]:
+        raise ShareError(
+            f"its key {content['key']} is not the digest of its configuration, {key_of(record)}"
+        )
     try:
         digests = json.loads((folder / "done.json").read_text(encoding="utf-8"))["digests"]
         if set(digests) != set(FILES) or not isinstance(finished_seconds(folder), (int, float)):
@@ -117,9 +133,13 @@ def place(aside: Path, folder: Path) -> bool:
     except Timeout:
         raise ShareError(f"{folder} is being trained here at this moment") from None
     if not (folder / "done.json").exists():
-        raise ShareError(f"{folder} holds an unfinished training with this key; finish it or remove it first")
+        raise ShareError(
+            f"{folder} holds an unfinished training with this key; finish it or remove it first"
+        )
     if read_json(folder / "done.json") != read_json(aside / "done.json"):
-        raise ShareError(f"{folder} holds another training with this key, made separately; remove it first if this one is to take its place")
+        raise ShareError(
+            f"{folder} holds another training with this key, made separately; remove it first if this one is to take its place"
+        )
     return False
 
 
@@ -136,7 +156,9 @@ def open_and_check(path: Path, aside: Path) -> dict:
             raise ShareError(f"it is damaged ({e})") from None
         raise  # a disk that is full or closed to us is not the archive's fault
     except Exception as e:
-        raise ShareError(f"it is damaged, or was not written by genpapers export ({type(e).__name__}: {e})") from None
+        raise ShareError(
+            f"it is damaged, or was not written by genpapers export ({type(e).__name__}: {e})"
+        ) from None
 
 
 def import_run(
@@ -150,9 +172,13 @@ def import_run(
     if not path.is_file():
         raise ShareError(f"there is no file {path}")
     if path.stat().st_size > limit:
-        raise ShareError(f"{path} has {path.stat().st_size / 1e6:.1f} MB, the limit is {limit / 1e6:.1f}; --limit allows more")
+        raise ShareError(
+            f"{path} has {path.stat().st_size / 1e6:.1f} MB, the limit is {limit / 1e6:.1f}; --limit allows more"
+        )
     if sha256 and file_digest(path) != sha256.lower():
-        raise ShareError(f"{path} is not the file that was sent: its SHA-256 is {file_digest(path)}")
+        raise ShareError(
+            f"{path} is not the file that was sent: its SHA-256 is {file_digest(path)}"
+        )
     root.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=root, prefix=".import-"))
     try:
@@ -168,18 +194,35 @@ def import_run(
 def code_here(record: dict) -> str:
     "What the key of a record's run would hold as its code if it were made here."
     spec = RunSpec(record["paper"], record["name"], record["entry"], record["config"])
-    return run_key(spec, torch.device(record["device"]), record["precision"], {}, record["devices"])[1]["code"]
+    return run_key(
+        spec, torch.device(record["device"]), record["precision"], {}, record["devices"]
+    )[1]["code"]
 
 
 def differences(record: dict, root: Path) -> list[str]:
     "Why a notebook of this installation would ask for another key than the record's, a phrase each."
-    module, here = record["entry"].partition(":")[0], {"torch": torch.__version__, "numpy": np.__version__}
+    module, here = (
+        record["entry"].partition(":")[0],
+        {"torch": torch.__version__, "numpy": np.__version__},
+    )
     known = module.partition(".")[0] == "genpapers" and source_of(module)
     found = [] if known else [f"{record['entry']} is not part of this installation"]
-    found += [f"the code behind {module} differs"] if known and code_here(record) != record["code"] else []
-    found += [f"it was trained with {n} {v}, here is {here.get(n)}" for n, v in record["versions"].items() if here.get(n) != v]
+    found += (
+        [f"the code behind {module} differs"]
+        if known and code_here(record) != record["code"]
+        else []
+    )
+    found += [
+        f"it was trained with {n} {v}, here is {here.get(n)}"
+        for n, v in record["versions"].items()
+        if here.get(n) != v
+    ]
     needed = {f"{n}-{k}" for n, k in record["needs"].items()}
-    return found + [f"it builds on {n}, which is not here" for n in sorted(needed) if not (root / record["paper"] / n / "done.json").exists()]
+    return found + [
+        f"it builds on {n}, which is not here"
+        for n in sorted(needed)
+        if not (root / record["paper"] / n / "done.json").exists()
+    ]
 
 
 def sentence(folder: Path, record: dict, new: bool) -> str:

@@ -27,9 +27,17 @@ from pathlib import Path
 from filelock import FileLock
 
 from ..base.code import folder_digest
-from ..base.files import UserError, digest_of, file_digest, project_root, read_json, write_atomically, write_json
-from .parameters import declared_parameters, resolve
-from ..papers.base import Paper, available_papers, pages_beside
+from genpapers.base.files import (
+    UserError,
+    digest_of,
+    file_digest,
+    project_root,
+    read_json,
+    write_atomically,
+    write_json,
+)
+from ..base.parameters import declared_parameters, resolve
+from ..base.paper import Paper, available_papers, pages_beside
 
 # %% ../../nbs/companion/reproduce.ipynb #rp000005
 @dataclass(frozen=True)
@@ -52,7 +60,9 @@ class Job:
 
     def beside(self, ending: str) -> Path:
         "A file of this execution."
-        folder = self.root / Path(self.parameters.get("runs_dir") or "runs").expanduser() / "notebooks"
+        folder = (
+            self.root / Path(self.parameters.get("runs_dir") or "runs").expanduser() / "notebooks"
+        )
         return folder / f"{self.paper.name}-{self.parameters['scale']}{ending}"
 
 
@@ -90,7 +100,9 @@ def package_digest() -> str:
 
 def notebook_digest(path: Path) -> str:
     "Digest of a notebook's cells, their outputs left out."
-    return digest_of(*(part for c in read_json(path)["cells"] for part in (c["cell_type"], "".join(c["source"]))))
+    return digest_of(
+        *(part for c in read_json(path)["cells"] for part in (c["cell_type"], "".join(c["source"])))
+    )
 
 
 def data_digest(job: Job) -> str:
@@ -98,14 +110,21 @@ def data_digest(job: Job) -> str:
     roots = [job.parameters.get("data_dir"), os.environ.get("GENPAPERS_DATA"), job.root / "data"]
     facts = []
     for root in (Path(r).expanduser() for r in roots if r):
-        files = (f for depth in ("*", "*/*", "*/*/*") for f in (job.root / root).glob(depth) if f.is_file())
+        files = (
+            f
+            for depth in ("*", "*/*", "*/*/*")
+            for f in (job.root / root).glob(depth)
+            if f.is_file()
+        )
         facts += [f"{f} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in sorted(files)]
     return digest_of(*facts)
 
 
 def read_digests(job: Job) -> dict[str, str]:
     "Digests of what a notebook reads besides data and trainings, its own results left out; of notebooks without their outputs."
-    patterns = (os.path.join(job.root, r.format(figures=job.figures.parent)) for r in job.paper.reads)
+    patterns = (
+        os.path.join(job.root, r.format(figures=job.figures.parent)) for r in job.paper.reads
+    )
     files = sorted(Path(f) for pattern in patterns for f in glob.glob(pattern, recursive=True))
     digest = lambda f: notebook_digest(f) if f.suffix == ".ipynb" else file_digest(f)
     return {os.path.relpath(f, job.root): digest(f) for f in files if f.parent != job.figures}
@@ -114,16 +133,30 @@ def read_digests(job: Job) -> dict[str, str]:
 def sources(job: Job) -> dict:
     "What goes into an execution."
     values = {k: v for k, v in job.parameters.items() if k != "force"}
-    versions = {p: version(p) for p in ("torch", "numpy", "matplotlib")} | {"python": platform.python_version()}
-    return {"notebook": notebook_digest(job.source), "reads": read_digests(job), "code": package_digest(), "parameters": values, "versions": versions}
+    versions = {p: version(p) for p in ("torch", "numpy", "matplotlib")} | {
+        "python": platform.python_version()
+    }
+    return {
+        "notebook": notebook_digest(job.source),
+        "reads": read_digests(job),
+        "code": package_digest(),
+        "parameters": values,
+        "versions": versions,
+    }
 
 
 def products(job: Job) -> dict[str, str]:
-    "Digests of what came out: the executed notebook, results.json, the figures it lists; \"\" for a file that is not there."
+    'Digests of what came out: the executed notebook, results.json, the figures it lists; "" for a file that is not there.'
     figures = read_json(job.figures / "results.json").get("figures", {}).values()
     listed = {job.figures / f["file"] for f in figures}
-    files = listed | {p for f in listed if (p := f.with_suffix(".svg")).exists()} | {job.beside(".ipynb"), job.figures / "results.json"}
-    return {os.path.relpath(f, job.root): file_digest(f) if f.is_file() else "" for f in sorted(files)}
+    files = (
+        listed
+        | {p for f in listed if (p := f.with_suffix(".svg")).exists()}
+        | {job.beside(".ipynb"), job.figures / "results.json"}
+    )
+    return {
+        os.path.relpath(f, job.root): file_digest(f) if f.is_file() else "" for f in sorted(files)
+    }
 
 
 def unchanged(job: Job) -> bool:
@@ -152,7 +185,11 @@ def failing_cell(notebook: Path) -> str:
     "Number and first line of the last code cell that was started."
     cells = read_json(notebook)["cells"] if notebook.exists() else []
     code = [c for c in cells if c["cell_type"] == "code"]
-    begun = [(n, c) for n, c in enumerate(code, 1) if c["metadata"].get("papermill", {}).get("start_time")]
+    begun = [
+        (n, c)
+        for n, c in enumerate(code, 1)
+        if c["metadata"].get("papermill", {}).get("start_time")
+    ]
     if not begun:
         return "before its first cell"
     number, cell = begun[-1]
@@ -181,11 +218,18 @@ def execute(job: Job) -> None:
     "Run all cells into the partial notebook."
     import papermill
 
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning that nobody can act on
+    os.environ.setdefault(
+        "PYDEVD_DISABLE_FILE_VALIDATION", "1"
+    )  # a debugger's warning that nobody can act on
     partial = job.beside(".partial.ipynb")
     partial.unlink(missing_ok=True)
     quiet, begun, results = ["--log-level=50"], time.time(), job.figures / "results.json"
-    options = {"kernel_name": "python3", "cwd": job.root, "extra_arguments": quiet, "progress_bar": sys.stderr.isatty()}
+    options = {
+        "kernel_name": "python3",
+        "cwd": job.root,
+        "extra_arguments": quiet,
+        "progress_bar": sys.stderr.isatty(),
+    }
     papermill.execute_notebook(job.source, partial, job.given, **options)
     if not results.is_file() or results.stat().st_mtime < begun:
         raise UserError(f"the notebook has not written {results}")
@@ -198,7 +242,10 @@ def perform(job: Job) -> str:
         job.beside(ending).unlink(missing_ok=True)
     execute(job)
     os.replace(job.beside(".partial.ipynb"), job.beside(".ipynb"))
-    write_json(job.beside(".json"), {"sources": made_from, "data": data_digest(job), "products": products(job)})
+    write_json(
+        job.beside(".json"),
+        {"sources": made_from, "data": data_digest(job), "products": products(job)},
+    )
     return "done"
 
 
@@ -208,16 +255,28 @@ def run_job(job: Job) -> Outcome:
     job.beside("").parent.mkdir(parents=True, exist_ok=True)
     with FileLock(job.beside(".lock")):
         try:
-            state = "unchanged" if not job.parameters.get("force") and unchanged(job) else perform(job)
+            state = (
+                "unchanged" if not job.parameters.get("force") and unchanged(job) else perform(job)
+            )
         except Exception as e:
             state, message = "failed", failure(job, e)
-    return Outcome(job.paper.name, job.parameters["scale"], state, time.monotonic() - begun, job.figures, message)
+    return Outcome(
+        job.paper.name,
+        job.parameters["scale"],
+        state,
+        time.monotonic() - begun,
+        job.figures,
+        message,
+    )
 
 # %% ../../nbs/companion/reproduce.ipynb #rp000017
 def limit_threads(count: int) -> None:
     "The number of threads of the kernels that this process will start."
     os.environ["OMP_NUM_THREADS"] = str(count)
-    for name, value in (("OMP_WAIT_POLICY", "PASSIVE"), ("GOMP_SPINCOUNT", "0")):  # waiting threads must not burn a core that another process needs
+    for name, value in (
+        ("OMP_WAIT_POLICY", "PASSIVE"),
+        ("GOMP_SPINCOUNT", "0"),
+    ):  # waiting threads must not burn a core that another process needs
         os.environ.setdefault(name, value)
 
 
@@ -241,7 +300,11 @@ def run_jobs(
         for job in jobs:
             say(done.setdefault(id(job), run_job(job)))
     else:
-        threads = max(1, len(os.sched_getaffinity(0)) // workers) if hasattr(os, "sched_getaffinity") else 1
+        threads = (
+            max(1, len(os.sched_getaffinity(0)) // workers)
+            if hasattr(os, "sched_getaffinity")
+            else 1
+        )
         with ProcessPoolExecutor(workers, get_context("spawn"), limit_threads, (threads,)) as pool:
             futures = {pool.submit(run_job, job): job for job in jobs}
             for future in as_completed(futures):

@@ -17,7 +17,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from ..base.files import UserError, file_digest, project_root, read_json, write_atomically
 from .tables import markdown_table, results_of, run_folders
-from ..papers.base import find_paper
+from ..base.paper import find_paper
 from ..train.loop import read_metrics
 from ..train.runs import FILES, finished_seconds, key_of
 
@@ -35,10 +35,18 @@ def find_run(
         return Path(run).resolve()
     folders = run_folders(root)
     names = {f: (f"{f.parent.name}/{f.name}", f.name, f.name.rpartition("-")[2]) for f in folders}
-    found = [f for f in folders if str(run) in names[f]] or [f for f in folders if any(n.startswith(str(run)) for n in names[f])]
+    found = [f for f in folders if str(run) in names[f]] or [
+        f for f in folders if any(n.startswith(str(run)) for n in names[f])
+    ]
     if len(found) != 1:
-        listed = ", ".join(names[f][0] for f in (found or folders)[:6]) + (", ..." if len(found or folders) > 6 else "")
-        some = f"{len(found)} runs begin with {str(run)!r}" if found else f"there is no run {str(run)!r} in {root}"
+        listed = ", ".join(names[f][0] for f in (found or folders)[:6]) + (
+            ", ..." if len(found or folders) > 6 else ""
+        )
+        some = (
+            f"{len(found)} runs begin with {str(run)!r}"
+            if found
+            else f"there is no run {str(run)!r} in {root}"
+        )
         raise ShareError(f"{some}; name one of: {listed or 'there are none yet'}")
     return found[0]
 
@@ -71,8 +79,14 @@ def facts(record: dict, seconds: float) -> list[dict]:
     "What decides a run, a line for each."
     versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
     lines = {"key": f"`{key_of(record)}`", "seed": record["seed"]}
-    lines |= {"trained": f"{seconds:.1f} s on {record['devices']} {record['device']} in {record['precision']}"}
-    lines |= {"entry": f"`{record['entry']}`", "code": f"`{record['code'][:16]}`", "versions": versions}
+    lines |= {
+        "trained": f"{seconds:.1f} s on {record['devices']} {record['device']} in {record['precision']}"
+    }
+    lines |= {
+        "entry": f"`{record['entry']}`",
+        "code": f"`{record['code'][:16]}`",
+        "versions": versions,
+    }
     lines |= {f"data {name}": f"`{digest[:16]}`" for name, digest in record["data"].items()}
     lines |= {f"builds on {name}": f"`{key}`" for name, key in record["needs"].items()}
     return [{"": k, "value": v} for k, v in lines.items()]
@@ -87,11 +101,29 @@ def card(folder: Path, record: dict, figures: dict[str, Path]) -> str:
         origin = record["paper"]
     last = read_metrics(folder / "metrics.csv").ffill().iloc[-1:]
     metrics = [{"metric": name, "last value": f"{last[name].item():.6g}"} for name in last]
-    config = [{"parameter": f"`{k}`", "value": f"`{json.dumps(v, ensure_ascii=False)}`"} for k, v in sorted(record["config"].items())]
-    parts = [f"# {record['paper']}/{record['name']}", f"> A finished training of: {origin}.", markdown_table(facts(record, finished_seconds(folder)))]
-    parts += ["`genpapers import` adds it to a checkout of genpapers. A paper notebook there finds it if code, versions, data, device and precision are these."]
-    parts += ["## Configuration", markdown_table(config), f"## Metrics at step {last.index[-1]}", markdown_table(metrics)]
-    parts += ["## Figures", *(f"![{described(n, record['paper'])}](figures/{n})" for n in figures)] if figures else []
+    config = [
+        {"parameter": f"`{k}`", "value": f"`{json.dumps(v, ensure_ascii=False)}`"}
+        for k, v in sorted(record["config"].items())
+    ]
+    parts = [
+        f"# {record['paper']}/{record['name']}",
+        f"> A finished training of: {origin}.",
+        markdown_table(facts(record, finished_seconds(folder))),
+    ]
+    parts += [
+        "`genpapers import` adds it to a checkout of genpapers. A paper notebook there finds it if code, versions, data, device and precision are these."
+    ]
+    parts += [
+        "## Configuration",
+        markdown_table(config),
+        f"## Metrics at step {last.index[-1]}",
+        markdown_table(metrics),
+    ]
+    parts += (
+        ["## Figures", *(f"![{described(n, record['paper'])}](figures/{n})" for n in figures)]
+        if figures
+        else []
+    )
     return "\n\n".join(parts) + "\n"
 
 # %% ../../nbs/companion/sharing.ipynb #sh000010
@@ -101,7 +133,11 @@ FORMAT = "genpapers run 1"
 def add(archive: ZipFile, name: str, path: Path) -> None:
     "Put a file into an archive, with nothing of its own date or rights."
     info = ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-    info.compress_type, info.create_system, info.external_attr = ZIP_STORED, 3, (stat.S_IFREG | 0o644) << 16
+    info.compress_type, info.create_system, info.external_attr = (
+        ZIP_STORED,
+        3,
+        (stat.S_IFREG | 0o644) << 16,
+    )
     info.file_size = path.stat().st_size  # lets zipfile choose the large format where it is needed
     with path.open("rb") as source, archive.open(info, "w") as target:
         shutil.copyfileobj(source, target, 1 << 20)
@@ -109,8 +145,16 @@ def add(archive: ZipFile, name: str, path: Path) -> None:
 
 def manifest(record: dict, members: dict[str, Path]) -> str:
     "What an archive holds, as JSON."
-    files = {name: {"size": path.stat().st_size, "sha256": file_digest(path)} for name, path in members.items()}
-    head = {"format": FORMAT, "paper": record["paper"], "name": record["name"], "key": key_of(record)}
+    files = {
+        name: {"size": path.stat().st_size, "sha256": file_digest(path)}
+        for name, path in members.items()
+    }
+    head = {
+        "format": FORMAT,
+        "paper": record["paper"],
+        "name": record["name"],
+        "key": key_of(record),
+    }
     return json.dumps(head | {"files": files}, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -123,19 +167,29 @@ def export_run(
     "Write a finished run as one zip; an unfinished or altered run is a `UserError`."
     folder = find_run(run, Path(runs_dir or project_root() / "runs"))
     if finished_seconds(folder) is None:
-        raise ShareError(f"{folder} is not finished, so there is nothing to share yet; `genpapers status` shows how far it is")
+        raise ShareError(
+            f"{folder} is not finished, so there is nothing to share yet; `genpapers status` shows how far it is"
+        )
     record = read_json(folder / "config.json")
     if folder.name != f"{record['name']}-{key_of(record)}":
-        raise ShareError(f"{folder} does not bear the key of its config.json, {key_of(record)}; one of the two was changed by hand")
+        raise ShareError(
+            f"{folder} does not bear the key of its config.json, {key_of(record)}; one of the two was changed by hand"
+        )
     output = Path(output or f"{record['paper']}-{folder.name}.zip")
     if output.is_dir():
         raise ShareError(f"{output} is a folder; name the file to write")
     figures = figures_of(folder, record, Path(figures_dir or project_root() / "figures"))
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as aside:
-        members = {"README.md": write_atomically(Path(aside) / "README.md", card(folder, record, figures))}
-        members |= {n: folder / n for n in RUN_FILES} | {f"figures/{n}": p for n, p in figures.items()}
-        members["manifest.json"] = write_atomically(Path(aside) / "manifest.json", manifest(record, members))
+        members = {
+            "README.md": write_atomically(Path(aside) / "README.md", card(folder, record, figures))
+        }
+        members |= {n: folder / n for n in RUN_FILES} | {
+            f"figures/{n}": p for n, p in figures.items()
+        }
+        members["manifest.json"] = write_atomically(
+            Path(aside) / "manifest.json", manifest(record, members)
+        )
         with ZipFile(Path(aside) / "run.zip", "w", ZIP_STORED) as archive:
             for name, path in members.items():
                 add(archive, name, path)

@@ -22,11 +22,18 @@ import numpy as np
 from IPython.display import Image, Markdown, display
 from PIL import Image as PILImage
 
-from ..base.files import UserError, file_digest, project_root, read_json, write_atomically, write_json
-from .parameters import PLACES, Parameter, resolve
+from genpapers.base.files import (
+    UserError,
+    file_digest,
+    project_root,
+    read_json,
+    write_atomically,
+    write_json,
+)
+from ..base.parameters import PLACES, Parameter, resolve
 from .tables import markdown_table
 from ..data.sources import Images, load
-from ..papers.base import Claim, Paper, find_paper
+from ..base.paper import Claim, Paper, find_paper
 from ..pictures.previews import fitted, preview
 from ..train.devices import resolve_device
 from ..train.runs import Run, RunSpec, Settings, ensure_all, processor_name
@@ -34,7 +41,10 @@ from ..train.runs import Run, RunSpec, Settings, ensure_all, processor_name
 # %% ../../nbs/companion/study.ipynb #c169a0ba
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "scikit-learn")
 ROOM = 165_000  # bytes of all pictures that a notebook shows, so that with them as text it stays below 300 kB
-LARGEST_SHOWN, SMALLEST_SHOWN = 50_000, 4_000  # of an animation shown as such (of a larger one the last frame is), and what others keep for themselves
+LARGEST_SHOWN, SMALLEST_SHOWN = (
+    50_000,
+    4_000,
+)  # of an animation shown as such (of a larger one the last frame is), and what others keep for themselves
 
 
 def reductions(paper: Paper, parameters: dict) -> list[str]:
@@ -43,7 +53,10 @@ def reductions(paper: Paper, parameters: dict) -> list[str]:
     return [
         f"{k} {parameters[k]}" + ("" if v is None else f" (paper: {v})")
         for k, v in published.items()
-        if k in parameters and k not in (*PLACES, "seed") and parameters[k] != v and not isinstance(v, (list, tuple, dict))
+        if k in parameters
+        and k not in (*PLACES, "seed")
+        and parameters[k] != v
+        and not isinstance(v, (list, tuple, dict))
     ]
 
 
@@ -52,14 +65,25 @@ def scale_mark(paper: Paper, parameters: dict) -> str:
     differs = reductions(paper, parameters)
     if parameters["scale"] == "paper" and not differs:
         return ""
-    return "; ".join([f"reduced scale: {parameters['scale']}" if parameters["scale"] != "paper" else "changed setting", *differs])
+    return "; ".join(
+        [
+            f"reduced scale: {parameters['scale']}"
+            if parameters["scale"] != "paper"
+            else "changed setting",
+            *differs,
+        ]
+    )
 
 
 def write_mark(fig: plt.Figure, mark: str) -> None:
     "Put the words below the right corner of a figure, in lines as long as it is wide."
     width, phrases = max(30, int(22 * fig.get_figwidth())), mark.split("; ")
-    whole = "; ".join(p.replace(" ", "\xa0") if len(p) <= width else p.replace(",", ", ") for p in phrases)  # lines end between phrases where they can
-    lines = textwrap.fill(whole, width, break_long_words=False, break_on_hyphens=False).replace("\xa0", " ")
+    whole = "; ".join(
+        p.replace(" ", "\xa0") if len(p) <= width else p.replace(",", ", ") for p in phrases
+    )  # lines end between phrases where they can
+    lines = textwrap.fill(whole, width, break_long_words=False, break_on_hyphens=False).replace(
+        "\xa0", " "
+    )
     fig.text(0.998, -0.005, lines, ha="right", va="top", fontsize=6, color="0.4")
 
 
@@ -93,7 +117,14 @@ def plain(value):
 # %% ../../nbs/companion/study.ipynb #2ace69f1
 def settings_of(p, root: Path) -> Settings:
     "Where and how the parameters ask for runs; `root` is the project."
-    return Settings(p.runs_dir or root / "runs", p.data_dir or None, p.device, p.precision, p.force, devices=p.devices)
+    return Settings(
+        p.runs_dir or root / "runs",
+        p.data_dir or None,
+        p.device,
+        p.precision,
+        p.force,
+        devices=p.devices,
+    )
 
 
 def check_writable(folder: Path, name: str) -> None:
@@ -102,7 +133,9 @@ def check_writable(folder: Path, name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as e:
-        raise UserError(f"{name} leads to {folder}, which cannot be written ({e.strerror}); name another folder") from None
+        raise UserError(
+            f"{name} leads to {folder}, which cannot be written ({e.strerror}); name another folder"
+        ) from None
 
 
 class Study:
@@ -118,7 +151,11 @@ class Study:
         self.paper = find_paper(paper)
         self.parameters = p = resolve(self.paper, values, declared)
         self.device = resolve_device(p.device)
-        scratch = Path(tempfile.mkdtemp(prefix="genpapers-")) if os.environ.get("IN_TEST") else project_root()
+        scratch = (
+            Path(tempfile.mkdtemp(prefix="genpapers-"))
+            if os.environ.get("IN_TEST")
+            else project_root()
+        )
         self.settings = settings_of(p, scratch)
         self.folder = Path(p.figures_dir or scratch / "figures") / paper
         check_writable(self.settings.root, "runs_dir")
@@ -130,8 +167,14 @@ class Study:
     def parameters_table(self) -> str:
         "The resolved parameters beside what the paper used."
         published = {k: v for k, v in self.paper.scales.get("paper", {}).items() if v is not None}
-        rows = [{"parameter": f"`{k}`", "value": v, "paper": published.get(k, "")} for k, v in vars(self.parameters).items() if v is not None]
-        return markdown_table(rows if published else [{k: r[k] for k in ("parameter", "value")} for r in rows])
+        rows = [
+            {"parameter": f"`{k}`", "value": v, "paper": published.get(k, "")}
+            for k, v in vars(self.parameters).items()
+            if v is not None
+        ]
+        return markdown_table(
+            rows if published else [{k: r[k] for k in ("parameter", "value")} for r in rows]
+        )
 
     def load(self, name: str, split: str = "train") -> Images:
         "A data set, noted in the results."
@@ -143,17 +186,32 @@ class Study:
         "Walk a plan: train what is missing, find what is finished; runs by name."
         runs = ensure_all(specs, self.settings)
         for spec in specs:
-            self.data.update({name: {"digest": digest} for name, digest in spec.data.items() if name not in self.data})
+            self.data.update(
+                {
+                    name: {"digest": digest}
+                    for name, digest in spec.data.items()
+                    if name not in self.data
+                }
+            )
         for n, r in runs.items():
             precision = read_json(r.folder / "config.json")["precision"]
-            self.runs[n] = {"key": r.key, "precision": precision, "seconds": r.seconds, "reused": r.reused}
+            self.runs[n] = {
+                "key": r.key,
+                "precision": precision,
+                "seconds": r.seconds,
+                "reused": r.reused,
+            }
         return runs
 
     def provenance(self) -> dict:
         "What the results of this study follow from."
         return {
             "paper": self.paper.name,
-            "parameters": {k: v for k, v in vars(self.parameters).items() if k not in ("runs_dir", "data_dir", "figures_dir", "force")},
+            "parameters": {
+                k: v
+                for k, v in vars(self.parameters).items()
+                if k not in ("runs_dir", "data_dir", "figures_dir", "force")
+            },
             "data": self.data,
             "runs": {n: r["key"] for n, r in self.runs.items()},
             "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
@@ -163,10 +221,14 @@ class Study:
     def known_figure(self, name: str) -> str:
         "The one line that the paper's page has for a figure; an undeclared name is a `UserError`."
         if name not in self.paper.figures:
-            raise UserError(f"{name} is not a figure of {self.paper.name}; its page declares {', '.join(self.paper.figures)}")
+            raise UserError(
+                f"{name} is not a figure of {self.paper.name}; its page declares {', '.join(self.paper.figures)}"
+            )
         return self.paper.figures[name]
 
-    def save_figure(self, fig: plt.Figure, name: str, svg: bool = False, mark: str | None = None) -> None:
+    def save_figure(
+        self, fig: plt.Figure, name: str, svg: bool = False, mark: str | None = None
+    ) -> None:
         "Write a figure as PNG (and SVG, for plots) with provenance and mark, note it in the results, show it, close it."
         title = self.known_figure(name)
         mark = scale_mark(self.paper, vars(self.parameters)) if mark is None else mark
@@ -186,11 +248,22 @@ class Study:
         title, mark = self.known_figure(name), scale_mark(self.paper, vars(self.parameters))
         pictures, content = [PILImage.fromarray(np.asarray(f)) for f in frames], BytesIO()
         comment = json.dumps(self.provenance() | {"title": title, "mark": mark}).encode()
-        pictures[0].save(content, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, comment=comment)
+        pictures[0].save(
+            content,
+            "GIF",
+            save_all=True,
+            append_images=pictures[1:],
+            duration=milliseconds,
+            loop=0,
+            comment=comment,
+        )
         path = write_atomically(self.folder / f"{name}.gif", content.getvalue())
         spare = self.room - SMALLEST_SHOWN * (self.to_come() - 1)
         small = len(content.getvalue()) <= min(LARGEST_SHOWN, spare)
-        self.show(content.getvalue() if small else fitted(pictures[-1], self.share()), "gif" if small else "png")
+        self.show(
+            content.getvalue() if small else fitted(pictures[-1], self.share()),
+            "gif" if small else "png",
+        )
         self.note_figure(path, title, mark)
 
     def to_come(self) -> int:
@@ -208,7 +281,12 @@ class Study:
 
     def note_figure(self, path: Path, title: str, mark: str) -> None:
         "Remember a figure for the results."
-        self.figures[path.stem] = {"file": path.name, "title": title, "mark": mark, "sha256": file_digest(path)}
+        self.figures[path.stem] = {
+            "file": path.name,
+            "title": title,
+            "mark": mark,
+            "sha256": file_digest(path),
+        }
 
     def record(self, name: str, value) -> None:
         "A number, or a table of numbers, for the results."
@@ -225,31 +303,73 @@ class Study:
         "State what was found for a claim of the paper; the verdict."
         claim = next((c for c in self.paper.claims if c.name == name), None)
         if claim is None:
-            raise UserError(f"{name} is not a claim of {self.paper.name}; its page declares {', '.join(c.name for c in self.paper.claims)}")
-        changed = reductions(self.paper, vars(self.parameters)) if claim.decidable == ("paper",) and self.parameters.scale == "paper" else []
+            raise UserError(
+                f"{name} is not a claim of {self.paper.name}; its page declares {', '.join(c.name for c in self.paper.claims)}"
+            )
+        changed = (
+            reductions(self.paper, vars(self.parameters))
+            if claim.decidable == ("paper",) and self.parameters.scale == "paper"
+            else []
+        )
         if changed:
-            holds, why = None, f"decidable at the published setting, and this one has {', '.join(changed)}"
+            holds, why = (
+                None,
+                f"decidable at the published setting, and this one has {', '.join(changed)}",
+            )
         result = verdict(claim, self.parameters.scale, None if holds is None else bool(holds))
         if result.startswith("not") and not why:
-            why = f"decidable at {' and '.join(claim.decidable)}" if self.parameters.scale not in claim.decidable else "undecided"
-        facts = {k: getattr(claim, k) for k in ("name", "statement", "where", "published", "rule", "figure")}
-        self.claims[name] = facts | {"ours": plain(ours), "over_seeds": plain(over_seeds or {}), "verdict": result, "why": why}
+            why = (
+                f"decidable at {' and '.join(claim.decidable)}"
+                if self.parameters.scale not in claim.decidable
+                else "undecided"
+            )
+        facts = {
+            k: getattr(claim, k)
+            for k in ("name", "statement", "where", "published", "rule", "figure")
+        }
+        self.claims[name] = facts | {
+            "ours": plain(ours),
+            "over_seeds": plain(over_seeds or {}),
+            "verdict": result,
+            "why": why,
+        }
         return result
 
     def results(self) -> dict:
         "The content of results.json."
         p = self.parameters
-        head = {"paper": self.paper.name, "title": self.paper.title, "scale": p.scale, "seed": p.seed}
-        seconds = {"notebook": round(time.monotonic() - self.begun, 1), "training": {n: r["seconds"] for n, r in self.runs.items()}}
+        head = {
+            "paper": self.paper.name,
+            "title": self.paper.title,
+            "scale": p.scale,
+            "seed": p.seed,
+        }
+        seconds = {
+            "notebook": round(time.monotonic() - self.begun, 1),
+            "training": {n: r["seconds"] for n, r in self.runs.items()},
+        }
         reduced = reductions(self.paper, vars(p))
-        rest = {"wall_seconds": seconds, "runs": self.runs, "numbers": self.numbers, "figures": self.figures, "claims": list(self.claims.values())}
-        return plain(head | self.provenance() | {"processor": processor_name(), "reductions": reduced} | rest)
+        rest = {
+            "wall_seconds": seconds,
+            "runs": self.runs,
+            "numbers": self.numbers,
+            "figures": self.figures,
+            "claims": list(self.claims.values()),
+        }
+        return plain(
+            head | self.provenance() | {"processor": processor_name(), "reductions": reduced} | rest
+        )
 
     def finish(self) -> None:
         "Write results.json and show the claims."
         missing = [c.name for c in self.paper.claims if c.name not in self.claims]
         if missing:
-            raise UserError(f"{self.paper.name} claims {', '.join(missing)}, but no verdict was given")
+            raise UserError(
+                f"{self.paper.name} claims {', '.join(missing)}, but no verdict was given"
+            )
         write_json(self.folder / "results.json", self.results())
-        rows = [{k: c[k] for k in ("name", "statement", "published", "ours", "verdict", "why")} for c in self.claims.values()]
+        rows = [
+            {k: c[k] for k in ("name", "statement", "published", "ours", "verdict", "why")}
+            for c in self.claims.values()
+        ]
         display(Markdown(markdown_table(rows)))

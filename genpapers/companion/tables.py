@@ -28,7 +28,9 @@ def show(rows: list[dict], title: str = "") -> None:
     for row in rows:
         table.add_row(*(Text("" if v is None else str(v)) for v in row.values()))
     if rows:
-        Console(width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 140)).print(table)
+        Console(width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 140)).print(
+            table
+        )
 
 
 def duration(minutes: float) -> str:
@@ -45,7 +47,13 @@ def short(value, longest: int = 60) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     inner = lambda v: short(v, longest)
-    parts = [f"{k} {inner(v)}" for k, v in value.items()] if isinstance(value, dict) else map(inner, value) if isinstance(value, list) else [str(value)]
+    parts = (
+        [f"{k} {inner(v)}" for k, v in value.items()]
+        if isinstance(value, dict)
+        else map(inner, value)
+        if isinstance(value, list)
+        else [str(value)]
+    )
     text = ", ".join(parts)
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
@@ -64,22 +72,42 @@ def results_of(folder: Path) -> dict | None:
 
 def claim_rows(results: dict) -> list[dict]:
     "A line for each claim."
-    keys = {"claim": "name", "statement": "statement", "published": "published", "ours": "ours", "verdict": "verdict"}
+    keys = {
+        "claim": "name",
+        "statement": "statement",
+        "published": "published",
+        "ours": "ours",
+        "verdict": "verdict",
+    }
     claims = results.get("claims", [])
-    return [{"paper": results.get("paper", "")} | {k: short(c.get(v, ""), 160) for k, v in keys.items()} for c in claims]
+    return [
+        {"paper": results.get("paper", "")} | {k: short(c.get(v, ""), 160) for k, v in keys.items()}
+        for c in claims
+    ]
 
 
 def figure_rows(outcome: Outcome, results: dict) -> list[dict]:
     "A line for each figure."
     figures = results.get("figures", {}).values()
-    return [{"paper": outcome.paper, "figure": os.path.relpath(outcome.figures / f["file"]), "shows": f.get("title", "")} for f in figures]
+    return [
+        {
+            "paper": outcome.paper,
+            "figure": os.path.relpath(outcome.figures / f["file"]),
+            "shows": f.get("title", ""),
+        }
+        for f in figures
+    ]
 
 
 def time_row(outcome: Outcome, results: dict) -> dict:
     "A line for the times of a paper."
     wall = results.get("wall_seconds", {})
     training = sum(wall.get("training", {}).values())
-    times = {"this call": f"{outcome.seconds:.1f} s", "notebook": f"{wall.get('notebook', 0):.1f} s", "training": f"{training:.1f} s"}
+    times = {
+        "this call": f"{outcome.seconds:.1f} s",
+        "notebook": f"{wall.get('notebook', 0):.1f} s",
+        "training": f"{training:.1f} s",
+    }
     return {"paper": outcome.paper, "scale": outcome.scale, "state": outcome.state} | times
 
 
@@ -88,14 +116,20 @@ def show_outcomes(outcomes: list[Outcome]) -> None:
     good = [(o, results_of(o.figures) or {}) for o in outcomes if o.state != "failed"]
     show([row for o, r in good for row in figure_rows(o, r)], "Figures")
     show([row for _, r in good for row in claim_rows(r)], "Claims")
-    show([time_row(o, r) for o, r in good] + [time_row(o, {}) for o in outcomes if o.state == "failed"], "Wall times")
+    show(
+        [time_row(o, r) for o, r in good]
+        + [time_row(o, {}) for o in outcomes if o.state == "failed"],
+        "Wall times",
+    )
     if len(good) < len(outcomes):
         raise UserError("\n".join(o.message for o in outcomes if o.state == "failed"))
 
 # %% ../../nbs/companion/tables.ipynb #tb000011
 def run_folders(root: Path) -> list[Path]:
     "The runs below a folder, finished or not; those that were set aside do not count."
-    return sorted(p.parent for p in root.glob("*/*/config.json") if not p.parent.name.endswith(".previous"))
+    return sorted(
+        p.parent for p in root.glob("*/*/config.json") if not p.parent.name.endswith(".previous")
+    )
 
 
 def checkpoint_step(folder: Path) -> int:
@@ -136,5 +170,8 @@ def run_row(folder: Path) -> dict:
     try:
         state, known = state_of_run(folder)
     except (UserError, LookupError, TypeError, AttributeError, ValueError):
-        state, known = "damaged", "config.json or done.json is not what was written; remove the folder to train again"
+        state, known = (
+            "damaged",
+            "config.json or done.json is not what was written; remove the folder to train again",
+        )
     return {"run": f"{folder.parent.name}/{folder.name}", "state": state, "": known}

@@ -38,7 +38,9 @@ class Batches:
         if mode not in ("epochs", "draws"):
             raise UserError(f"mode is {mode!r}; it must be 'epochs' or 'draws'")
         if not 1 <= batch_size <= self.length:
-            raise UserError(f"batch_size is {batch_size}; with {self.length} examples it must lie in 1 to {self.length}")
+            raise UserError(
+                f"batch_size is {batch_size}; with {self.length} examples it must lie in 1 to {self.length}"
+            )
         self.per_epoch = self.length // batch_size if drop_last else -(-self.length // batch_size)
         self._round, self._order = -1, None
 
@@ -54,7 +56,9 @@ class Batches:
         if self.mode == "epochs":
             order = torch.randperm(self.length, generator=generator)
         else:
-            order = torch.randint(self.length, (self.per_epoch * self.batch_size,), generator=generator)
+            order = torch.randint(
+                self.length, (self.per_epoch * self.batch_size,), generator=generator
+            )
         return order.to(self.tensors[0].device)
 
     def __call__(self, t: int) -> tuple[Tensor, ...]:

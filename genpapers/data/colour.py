@@ -32,7 +32,9 @@ class InertArray:
         "The bytes (N, 3072)."
         _, shape, dtype, fortran, raw = self.state
         if fortran or len(raw) != np.prod(shape) or getattr(dtype, "kind", "") not in ("u1", b"u1"):
-            raise DataError("the pickled array is not one of bytes in C order; fetch the data set again")
+            raise DataError(
+                "the pickled array is not one of bytes in C order; fetch the data set again"
+            )
         return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
@@ -48,8 +50,13 @@ def latin1(text, encoding):
     return text.encode("latin1")
 
 
-STAND_INS = {("_codecs", "encode"): latin1, ("numpy.core.multiarray", "_reconstruct"): InertArray, ("numpy._core.multiarray", "_reconstruct"): InertArray,
-             ("numpy", "ndarray"): InertArray, ("numpy", "dtype"): InertDtype}
+STAND_INS = {
+    ("_codecs", "encode"): latin1,
+    ("numpy.core.multiarray", "_reconstruct"): InertArray,
+    ("numpy._core.multiarray", "_reconstruct"): InertArray,
+    ("numpy", "ndarray"): InertArray,
+    ("numpy", "dtype"): InertDtype,
+}
 
 
 class InertUnpickler(pickle.Unpickler):
@@ -57,53 +64,102 @@ class InertUnpickler(pickle.Unpickler):
 
     def find_class(self, module, name):
         if (module, name) not in STAND_INS:
-            raise DataError(f"the pickle asks for {module}.{name}, which no CIFAR file needs; it is not loaded")
+            raise DataError(
+                f"the pickle asks for {module}.{name}, which no CIFAR file needs; it is not loaded"
+            )
         return STAND_INS[module, name]
 
     def persistent_load(self, pid):
-        raise DataError("the pickle refers to something outside of it, which no CIFAR file does; it is not loaded")
+        raise DataError(
+            "the pickle refers to something outside of it, which no CIFAR file does; it is not loaded"
+        )
 
 
 def read_pickled_batch(raw, label_key):
     "Images (N, 3, 32, 32) uint8 and labels (N,) from the bytes of a CIFAR batch of the Python version."
     try:
         batch = InertUnpickler(io.BytesIO(raw), encoding="bytes").load()
-        return batch[b"data"].array().reshape(-1, 3, 32, 32), np.array(batch[label_key], dtype=np.int64)
-    except (pickle.UnpicklingError, EOFError, KeyError, AttributeError, ValueError, TypeError, IndexError) as e:
-        raise DataError(f"not a CIFAR batch ({type(e).__name__}: {e}); fetch the data set again") from None
+        return batch[b"data"].array().reshape(-1, 3, 32, 32), np.array(
+            batch[label_key], dtype=np.int64
+        )
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        KeyError,
+        AttributeError,
+        ValueError,
+        TypeError,
+        IndexError,
+    ) as e:
+        raise DataError(
+            f"not a CIFAR batch ({type(e).__name__}: {e}); fetch the data set again"
+        ) from None
 
 # %% ../../nbs/data/colour.ipynb #da-colour-binary
 def read_binary_batch(raw, nlabels=1):
     "Images (N, 3, 32, 32) uint8 and the last of `nlabels` labels (N,) from the bytes of a CIFAR batch of the binary version."
     if not raw or len(raw) % (3072 + nlabels):
-        raise DataError(f"{len(raw)} bytes are no whole number of CIFAR records; fetch the data set again")
+        raise DataError(
+            f"{len(raw)} bytes are no whole number of CIFAR records; fetch the data set again"
+        )
     rows = np.frombuffer(raw, np.uint8).reshape(-1, 3072 + nlabels)
     return rows[:, nlabels:].reshape(-1, 3, 32, 32), rows[:, nlabels - 1].astype(np.int64)
 
 # %% ../../nbs/data/colour.ipynb #da-colour-cifar
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 LAYOUTS = {  # name -> (folder, files of train, files of test, how a file is read), best first
     "cifar10": (
-        ("cifar-10-batches-bin", [f"data_batch_{i}.bin" for i in range(1, 6)], ["test_batch.bin"], lambda raw: read_binary_batch(raw)),
-        ("cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"], lambda raw: read_pickled_batch(raw, b"labels")),
+        (
+            "cifar-10-batches-bin",
+            [f"data_batch_{i}.bin" for i in range(1, 6)],
+            ["test_batch.bin"],
+            lambda raw: read_binary_batch(raw),
+        ),
+        (
+            "cifar-10-batches-py",
+            [f"data_batch_{i}" for i in range(1, 6)],
+            ["test_batch"],
+            lambda raw: read_pickled_batch(raw, b"labels"),
+        ),
     ),
     "cifar100": (
         ("cifar-100-binary", ["train.bin"], ["test.bin"], lambda raw: read_binary_batch(raw, 2)),
-        ("cifar-100-python", ["train"], ["test"], lambda raw: read_pickled_batch(raw, b"fine_labels")),
+        (
+            "cifar-100-python",
+            ["train"],
+            ["test"],
+            lambda raw: read_pickled_batch(raw, b"fine_labels"),
+        ),
     ),
 }
 
 
 def find_folder(names, root=None):
     "The first existing folder of these names in the data roots, or None."
-    return next((path for name in names for r in data_roots(root) if (path := r / name).is_dir()), None)
+    return next(
+        (path for name in names for r in data_roots(root) if (path := r / name).is_dir()), None
+    )
 
 
 @cache
 def published_md5():
     "MD5 of the published files by name, as torchvision knows them: CIFAR's Python versions and SVHN."
     from torchvision.datasets import CIFAR10, CIFAR100, SVHN
-    files = [f for d in (CIFAR10, CIFAR100) for f in (*d.train_list, *d.test_list)] + [f[1:] for f in SVHN.split_list.values()]
+
+    files = [f for d in (CIFAR10, CIFAR100) for f in (*d.train_list, *d.test_list)] + [
+        f[1:] for f in SVHN.split_list.values()
+    ]
     return dict(files)
 
 
@@ -112,21 +168,39 @@ def read_cifar(name, split, root=None):
     for folder, train, test, read in LAYOUTS[name]:
         path = find_folder([folder], root)
         if path:
-            parts = [read(read_verified(path / file, published_md5().get(file))) for file in (train if split == "train" else test)]
+            parts = [
+                read(read_verified(path / file, published_md5().get(file)))
+                for file in (train if split == "train" else test)
+            ]
             return tuple(np.concatenate(part) for part in zip(*parts))
     folders = " or ".join(folder for folder, *_ in LAYOUTS[name])
-    raise DataError(f"{name} needs the folder {folders} in one of {', '.join(map(str, data_roots(root)))}; "
-                    f"torchvision.datasets.{name.upper()}(root, download=True) fetches it")
+    raise DataError(
+        f"{name} needs the folder {folders} in one of {', '.join(map(str, data_roots(root)))}; "
+        f"torchvision.datasets.{name.upper()}(root, download=True) fetches it"
+    )
 
 # %% ../../nbs/data/colour.ipynb #da-colour-svhn
 def read_svhn(split, root=None):
     "Images (N, 3, 32, 32) uint8 and labels (N,) of SVHN. Raises DataError."
     from scipy.io import loadmat
+
     folder = find_folder(["svhn", "SVHN"], root) or data_roots(root)[0]
-    files = [folder / f"{part}_32x32.mat" for part in (("train", "extra") if split == "train" else ("test",))]
+    files = [
+        folder / f"{part}_32x32.mat"
+        for part in (("train", "extra") if split == "train" else ("test",))
+    ]
     if not files[0].is_file():
-        raise DataError(f"{files[0]} is missing; torchvision.datasets.SVHN(root='svhn', split='{split}', download=True) fetches it")
-    parts = [loadmat(io.BytesIO(read_verified(file, published_md5().get(file.name))), variable_names=("X", "y")) for file in files if file.is_file()]
+        raise DataError(
+            f"{files[0]} is missing; torchvision.datasets.SVHN(root='svhn', split='{split}', download=True) fetches it"
+        )
+    parts = [
+        loadmat(
+            io.BytesIO(read_verified(file, published_md5().get(file.name))),
+            variable_names=("X", "y"),
+        )
+        for file in files
+        if file.is_file()
+    ]
     images = np.concatenate([part["X"].transpose(3, 2, 0, 1) for part in parts])
     return images, np.concatenate([part["y"][:, 0] for part in parts]).astype(np.int64) % 10
 
@@ -134,20 +208,31 @@ def read_svhn(split, root=None):
 def read_tiles(path, size=32):
     "The tiles of a lossless mosaic, row by row: (N, 3, size, size) uint8."
     from PIL import Image
+
     pixels = np.asarray(Image.open(path).convert("RGB"))
     rows, cols = pixels.shape[0] // size, pixels.shape[1] // size
-    return pixels.reshape(rows, size, cols, size, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, size, size)
+    return (
+        pixels.reshape(rows, size, cols, size, 3)
+        .transpose(0, 2, 4, 1, 3)
+        .reshape(-1, 3, size, size)
+    )
 
 
 def read_mosaics(folder, split):
     "Images and labels of a split of a mosaic folder; training batches that are missing are skipped."
     with np.load(folder / "labels.npz", allow_pickle=False) as file:
         labels = file[split].astype(np.int64)
-    names = [f"data_batch_{i}.webp" for i in range(1, 6)] if split == "train" else ["test_batch.webp"]
-    parts = [(read_tiles(folder / name), i) for i, name in enumerate(names) if (folder / name).is_file()]
+    names = (
+        [f"data_batch_{i}.webp" for i in range(1, 6)] if split == "train" else ["test_batch.webp"]
+    )
+    parts = [
+        (read_tiles(folder / name), i) for i, name in enumerate(names) if (folder / name).is_file()
+    ]
     if not parts:
         raise DataError(f"{folder} holds none of {', '.join(names)}")
-    return np.concatenate([t for t, _ in parts]), np.concatenate([labels[i * len(t):(i + 1) * len(t)] for t, i in parts])
+    return np.concatenate([t for t, _ in parts]), np.concatenate(
+        [labels[i * len(t) : (i + 1) * len(t)] for t, i in parts]
+    )
 
 
 def read_shards(folder):
@@ -158,7 +243,11 @@ def read_shards(folder):
             if "data" not in file or "labels" not in file or file["data"].dtype != np.uint8:
                 raise DataError(f"{path} must hold `data` of bytes and `labels`")
             data = file["data"]
-            images.append(data.reshape(-1, 3, *[int(round((data.shape[1] / 3) ** 0.5))] * 2) if data.ndim == 2 else data)
+            images.append(
+                data.reshape(-1, 3, *[int(round((data.shape[1] / 3) ** 0.5))] * 2)
+                if data.ndim == 2
+                else data
+            )
             labels.append(file["labels"].astype(np.int64).reshape(-1))
     if not images:
         raise DataError(f"{folder} holds no npz files")
@@ -174,8 +263,10 @@ def read_colour(name, split, root=None):
         return read_svhn(split, root)
     folder = find_folder([name], root)
     if folder is None:
-        raise DataError(f"there is no data set and no folder named {name!r} in {', '.join(map(str, data_roots(root)))}; known: "
-                        f"{', '.join(LAYOUTS)}, svhn, a folder of mosaics (labels.npz and *.webp) or of npz shards")
+        raise DataError(
+            f"there is no data set and no folder named {name!r} in {', '.join(map(str, data_roots(root)))}; known: "
+            f"{', '.join(LAYOUTS)}, svhn, a folder of mosaics (labels.npz and *.webp) or of npz shards"
+        )
     if (folder / "labels.npz").is_file():
         return read_mosaics(folder, split)
     return read_shards(folder / split if (folder / split).is_dir() else folder)
@@ -187,6 +278,10 @@ def load_colour(name, split="train", root=None):
     if split not in ("train", "test"):
         raise DataError(f"there is no split named {split!r}; the splits are train, test")
     images, labels = (np.ascontiguousarray(part) for part in read_colour(name, split, root))
-    classes = CIFAR10_CLASSES if name.startswith("cifar10") and name != "cifar100" else tuple(map(str, range(labels.max() + 1)))
+    classes = (
+        CIFAR10_CLASSES
+        if name.startswith("cifar10") and name != "cifar100"
+        else tuple(map(str, range(labels.max() + 1)))
+    )
     digest = digest_of(repr(images.shape), images, labels)
     return Images(name, torch.from_numpy(images.copy()), torch.from_numpy(labels), classes, digest)

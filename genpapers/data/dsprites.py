@@ -33,7 +33,13 @@ def factors_of(index: np.ndarray) -> np.ndarray:
 
 def values_of(factors: np.ndarray) -> np.ndarray:
     "Shape 0 to 2, scale 0.5 to 1, orientation 0 to 2 pi (both ends), positions 0 to 1: (N, 5) float64."
-    grids = (np.arange(3), np.linspace(0.5, 1, 6), np.linspace(0, 2 * pi, 40), np.linspace(0, 1, 32), np.linspace(0, 1, 32))
+    grids = (
+        np.arange(3),
+        np.linspace(0.5, 1, 6),
+        np.linspace(0, 2 * pi, 40),
+        np.linspace(0, 1, 32),
+        np.linspace(0, 1, 32),
+    )
     return np.stack([grid[factors[:, i + 1]] for i, grid in enumerate(grids)], 1)
 
 # %% ../../nbs/data/dsprites.ipynb #6a658687
@@ -108,13 +114,17 @@ def read_file(path: Path, rows: np.ndarray) -> Tensor:
     with np.load(path, allow_pickle=False) as arrays:
         images = arrays["imgs"]
     if images.shape != (TOTAL, SIDE, SIDE) or images.dtype != np.uint8:
-        raise UserError(f"{path} holds {images.dtype} {images.shape}, not uint8 ({TOTAL}, 64, 64); fetch it again")
+        raise UserError(
+            f"{path} holds {images.dtype} {images.shape}, not uint8 ({TOTAL}, 64, 64); fetch it again"
+        )
     return pack(torch.from_numpy(images[rows])[:, None])
 
 
 def draw_rows(rows: np.ndarray, chunk: int = 1024) -> Tensor:
     "Bits (N, 512) of the rows, drawn."
-    return torch.cat([pack(render(factors_of(part))) for part in np.split(rows, range(chunk, len(rows), chunk))])
+    return torch.cat(
+        [pack(render(factors_of(part))) for part in np.split(rows, range(chunk, len(rows), chunk))]
+    )
 
 
 def load_dsprites(

@@ -40,7 +40,9 @@ def read_attributes(path: Path) -> tuple[tuple[str, ...], dict[str, list[int]]]:
     values = {}
     for number, line in enumerate(lines, 2):
         if len(line) != len(header) or any(v.strip() not in ("0", "1", "-1") for v in line[1:]):
-            raise UserError(f"{path}, line {number}: needs a file name and {len(header) - 1} values of 0, 1 or -1")
+            raise UserError(
+                f"{path}, line {number}: needs a file name and {len(header) - 1} values of 0, 1 or -1"
+            )
         values[line[0]] = [int(v.strip() == "1") for v in line[1:]]
     return tuple(header[1:]), values
 
@@ -53,7 +55,9 @@ def read_picture(path: Path, size: int, mode: str) -> np.ndarray:
         with Image.open(path) as image:
             fitted = ImageOps.fit(image.convert(mode), (size, size), Image.Resampling.BILINEAR)
     except OSError as e:
-        raise UserError(f"{path} cannot be read as a picture ({e}); remove it from the CSV or fetch it again") from None
+        raise UserError(
+            f"{path} cannot be read as a picture ({e}); remove it from the CSV or fetch it again"
+        ) from None
     array = np.asarray(fitted)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
 
@@ -70,9 +74,19 @@ def load_folder(
         raise UserError(f"{folder} is no folder; name the one that holds the pictures")
     names, values = read_attributes(Path(attributes)) if attributes else ((), None)
     suffixes = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
-    files = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in suffixes) if values is None else list(values)
+    files = (
+        sorted(p.name for p in folder.iterdir() if p.suffix.lower() in suffixes)
+        if values is None
+        else list(values)
+    )
     if not files:
         raise UserError(f"{folder} holds no pictures (.png, .jpg, .webp, .bmp)")
-    images = torch.from_numpy(np.ascontiguousarray([read_picture(folder / f, size, mode) for f in files]))
-    table = torch.tensor([values[f] if values else [] for f in files], dtype=torch.uint8).reshape(len(files), len(names))
-    return Pictures(images, table, names, tuple(files), digest_of("folder", images.numpy(), table.numpy()))
+    images = torch.from_numpy(
+        np.ascontiguousarray([read_picture(folder / f, size, mode) for f in files])
+    )
+    table = torch.tensor([values[f] if values else [] for f in files], dtype=torch.uint8).reshape(
+        len(files), len(names)
+    )
+    return Pictures(
+        images, table, names, tuple(files), digest_of("folder", images.numpy(), table.numpy())
+    )

@@ -21,10 +21,17 @@ def planar_points(images, labels, folder, seed=0, perplexity=30.0):
     from io import BytesIO
 
     pixels, y = images.flatten(1).numpy(), labels.numpy()
-    path = Path(folder) / f"tsne-{digest_of(repr((pixels.shape, seed, perplexity)), pixels)[:16]}.npz"
+    path = (
+        Path(folder) / f"tsne-{digest_of(repr((pixels.shape, seed, perplexity)), pixels)[:16]}.npz"
+    )
     if not path.is_file():
         from sklearn.manifold import TSNE
-        points = TSNE(2, random_state=seed, perplexity=perplexity, n_jobs=1).fit_transform(pixels.astype(np.float32)).astype(np.float32)
+
+        points = (
+            TSNE(2, random_state=seed, perplexity=perplexity, n_jobs=1)
+            .fit_transform(pixels.astype(np.float32))
+            .astype(np.float32)
+        )
         buffer = BytesIO()
         np.savez(buffer, points=points, digest=np.frombuffer(digest_of(points).encode(), np.uint8))
         path.parent.mkdir(parents=True, exist_ok=True)

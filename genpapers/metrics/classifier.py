@@ -18,13 +18,19 @@ def unit_images(images):
     if images.dtype == torch.uint8:
         return images.float() / 255
     if images.numel() and not (images.amin() >= -1e-3 and images.amax() <= 1 + 1e-3):
-        raise ValueError(f"float images lie in [0, 1]; these lie in [{images.amin():.3g}, {images.amax():.3g}]")
+        raise ValueError(
+            f"float images lie in [0, 1]; these lie in [{images.amin():.3g}, {images.amax():.3g}]"
+        )
     return images.float()
 
 
 def eight_bit(images):
     "`images` uint8, or floats in [0, 1] rounded (clipped) to uint8, any shape."
-    return images if images.dtype == torch.uint8 else (images.float() * 255).round().clamp(0, 255).to(torch.uint8)
+    return (
+        images
+        if images.dtype == torch.uint8
+        else (images.float() * 255).round().clamp(0, 255).to(torch.uint8)
+    )
 
 # %% ../../nbs/metrics/classifier.ipynb #class07
 class Classifier(nn.Module):
@@ -38,7 +44,13 @@ class Classifier(nn.Module):
         super().__init__()
         c, h, w = shape
         self.shape = tuple(shape)
-        self.convs = nn.Sequential(nn.Conv2d(c, 16, 5, 2, 2), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.Flatten())
+        self.convs = nn.Sequential(
+            nn.Conv2d(c, 16, 5, 2, 2),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, 2, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
         self.hidden = nn.Linear(32 * ((h + 3) // 4) * ((w + 3) // 4), self.n_features)
         self.out = nn.Linear(self.n_features, n_classes)
 
@@ -53,9 +65,13 @@ class Classifier(nn.Module):
     @torch.no_grad()
     def _in_batches(self, function, images, batch_size):
         if tuple(images.shape[1:]) != self.shape:
-            raise ValueError(f"images are {tuple(images.shape[1:])}, the classifier was trained on {self.shape}")
+            raise ValueError(
+                f"images are {tuple(images.shape[1:])}, the classifier was trained on {self.shape}"
+            )
         device = self.out.weight.device
-        return torch.cat([function(unit_images(part.to(device))) for part in images.split(batch_size)])
+        return torch.cat(
+            [function(unit_images(part.to(device))) for part in images.split(batch_size)]
+        )
 
     def features(self, images, batch_size=500):
         "Features (N, 64) of `images` (N, C, H, W)."
@@ -76,7 +92,9 @@ def _shifted(x, generator):
     return x.roll((dy, dx), (2, 3))
 
 
-def train_classifier(images, labels, seed=0, niterations=600, batch_size=128, stepsize=2e-3, device="cpu"):
+def train_classifier(
+    images, labels, seed=0, niterations=600, batch_size=128, stepsize=2e-3, device="cpu"
+):
     """A `Classifier` trained on `images` (N, C, H, W), uint8 or floats in [0, 1], and `labels` (N,) int64 from 0.
 
     Loss: cross-entropy, mean over the batch; Adam with a cosine step size. 600 steps take about five seconds on one core."""
@@ -106,4 +124,6 @@ def feature_moments(classifier, images, batch_size=500):
 
 def cfid(classifier, images, reference):
     "Fréchet distance of two sets of images (N, C, H, W), or iterables of batches, in the classifier's features: a float, 0 for equal sets."
-    return frechet_distance(feature_moments(classifier, images), feature_moments(classifier, reference))
+    return frechet_distance(
+        feature_moments(classifier, images), feature_moments(classifier, reference)
+    )

@@ -75,7 +75,12 @@ def factorvae_score_published(votes: Votes) -> float:
 
 # %% ../../nbs/metrics/disentanglement.ipynb #6987e524
 def difference_points(
-    encode: Encode, sizes: Sequence[int], among: Sequence[int], points: int, pairs: int, random: np.random.RandomState
+    encode: Encode,
+    sizes: Sequence[int],
+    among: Sequence[int],
+    points: int,
+    pairs: int,
+    random: np.random.RandomState,
 ) -> tuple[np.ndarray, np.ndarray]:  # (points, Z) and the factor's index (points,)
     "Mean absolute code differences of pairs that share one factor's value (published: 50,000 points of 128 pairs)."
     factors = random.randint(len(among), size=points)
@@ -90,7 +95,9 @@ def difference_points(
 
 def betavae_score(
     features: np.ndarray, factors: np.ndarray, held_out: float = 0.3
-) -> tuple[float, float]:  # accuracy on the held-out points, and on those fitted to (what is published)
+) -> tuple[
+    float, float
+]:  # accuracy on the held-out points, and on those fitted to (what is published)
     "Multinomial logistic regression on standardised features; the last `held_out` part of the points is the test."
     from sklearn.linear_model import LogisticRegression
 
@@ -98,4 +105,6 @@ def betavae_score(
     mean, std = features[:cut].mean(0), features[:cut].std(0) + 1e-12
     scaled = (features - mean) / std
     fitted = LogisticRegression(max_iter=2000).fit(scaled[:cut], factors[:cut])
-    return float(fitted.score(scaled[cut:], factors[cut:])), float(fitted.score(scaled[:cut], factors[:cut]))
+    return float(fitted.score(scaled[cut:], factors[cut:])), float(
+        fitted.score(scaled[:cut], factors[:cut])
+    )

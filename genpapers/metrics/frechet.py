@@ -23,7 +23,9 @@ class Moments:
     def update(self, features):
         "Takes in `features` (B, D), B may be 0; returns self. Raises ValueError at another shape or at values that are not finite."
         if features.ndim != 2 or features.shape[1] != len(self.mean):
-            raise ValueError(f"features are {tuple(features.shape)}, expected (B, {len(self.mean)})")
+            raise ValueError(
+                f"features are {tuple(features.shape)}, expected (B, {len(self.mean)})"
+            )
         batch = features.detach().to("cpu", torch.float64)
         if not batch.isfinite().all():
             raise ValueError("features hold nan or inf")
@@ -31,7 +33,9 @@ class Moments:
             return self  # it has no mean
         m, centre = len(batch), batch.mean(0)
         delta, total = centre - self.mean, self.n + m
-        self.scatter += (batch - centre).T @ (batch - centre) + torch.outer(delta, delta) * (self.n * m / total)
+        self.scatter += (batch - centre).T @ (batch - centre) + torch.outer(delta, delta) * (
+            self.n * m / total
+        )
         self.mean += delta * (m / total)
         self.n = total
         return self

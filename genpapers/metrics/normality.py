@@ -15,6 +15,9 @@ def distribution_errors(
     scale: float = 2.0,  # standard deviation of the Gaussian
 ) -> np.ndarray:  # (F,), each in [0, inf]
     "-log10 of the p-value that each column of `samples` follows N(0, scale^2)."
-    p = [stats.kstest(column, stats.norm(0, scale).cdf).pvalue for column in np.asarray(samples, np.float64).T]
+    p = [
+        stats.kstest(column, stats.norm(0, scale).cdf).pvalue
+        for column in np.asarray(samples, np.float64).T
+    ]
     with np.errstate(divide="ignore"):
         return -np.log10(p)

@@ -24,7 +24,9 @@ class Selected:
 def select(steps: Sequence, valid: Sequence[float], test: Sequence[float]) -> Selected:
     "The entry with the best validation accuracy (the first of equals). Empty or uneven sequences are a `ValueError`."
     if not len(steps) == len(valid) == len(test) or not len(steps):
-        raise ValueError(f"need equally many steps, validation and test values, at least one: {len(steps)}, {len(valid)}, {len(test)}")
+        raise ValueError(
+            f"need equally many steps, validation and test values, at least one: {len(steps)}, {len(valid)}, {len(test)}"
+        )
     best = int(np.argmax(valid))
     return Selected(steps[best], float(valid[best]), float(test[best]))
 

@@ -73,7 +73,9 @@ def _of_one_pixel(x, weight, bias):
 def _mirrored(x, weight, bias, padding):
     "Transposed convolution with stride 1 by `weight` (C, C', k, l) as a convolution."
     k, l = weight.shape[2:]
-    return F.conv2d(x, weight.flip(2, 3).transpose(0, 1), bias, padding=(k - 1 - padding[0], l - 1 - padding[1]))
+    return F.conv2d(
+        x, weight.flip(2, 3).transpose(0, 1), bias, padding=(k - 1 - padding[0], l - 1 - padding[1])
+    )
 
 
 class _Interleaved(torch.autograd.Function):
@@ -82,13 +84,27 @@ class _Interleaved(torch.autograd.Function):
     @staticmethod
     def forward(ctx, ee, eo, oe, oo):
         b, c, h, w = ee.shape
-        y = torch.empty((b, c, 2 * h - 1, 2 * w - 1), dtype=ee.dtype, device=ee.device, memory_format=torch.channels_last)
-        y[:, :, 0::2, 0::2], y[:, :, 0::2, 1::2], y[:, :, 1::2, 0::2], y[:, :, 1::2, 1::2] = ee, eo, oe, oo
+        y = torch.empty(
+            (b, c, 2 * h - 1, 2 * w - 1),
+            dtype=ee.dtype,
+            device=ee.device,
+            memory_format=torch.channels_last,
+        )
+        y[:, :, 0::2, 0::2], y[:, :, 0::2, 1::2], y[:, :, 1::2, 0::2], y[:, :, 1::2, 1::2] = (
+            ee,
+            eo,
+            oe,
+            oo,
+        )
         return y
 
     @staticmethod
     def backward(ctx, grad):
-        return tuple(grad[:, :, i::2, j::2].contiguous(memory_format=torch.channels_last) for i in (0, 1) for j in (0, 1))
+        return tuple(
+            grad[:, :, i::2, j::2].contiguous(memory_format=torch.channels_last)
+            for i in (0, 1)
+            for j in (0, 1)
+        )
 
 
 def _taps(w, dim):
@@ -98,8 +114,14 @@ def _taps(w, dim):
 
 def _by_phases(x, weight, bias):
     "Transposed convolution with stride 2 and kernel 3: (B, C, H, W) -> (B, C', 2 H + 1, 2 W + 1)."
-    kernels = [(kernel, (1 - i, 1 - j)) for i, rows in enumerate(_taps(weight.transpose(0, 1), 2)) for j, kernel in enumerate(_taps(rows, 3))]
-    return _Interleaved.apply(*(F.conv2d(x, kernel, bias, padding=padding) for kernel, padding in kernels))
+    kernels = [
+        (kernel, (1 - i, 1 - j))
+        for i, rows in enumerate(_taps(weight.transpose(0, 1), 2))
+        for j, kernel in enumerate(_taps(rows, 3))
+    ]
+    return _Interleaved.apply(
+        *(F.conv2d(x, kernel, bias, padding=padding) for kernel, padding in kernels)
+    )
 
 # %% ../../nbs/nets/convs.ipynb #convs12
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -108,7 +130,11 @@ class ConvTranspose2d(nn.ConvTranspose2d):
     x: (B, C, H, W) -> (B, C', H', W'), the plain layer's values and state dictionary. Other settings run as the plain layer does."""
 
     def forward(self, x, output_size=None):
-        bare = (self.output_padding, self.dilation, self.groups) == ((0, 0), (1, 1), 1) and output_size is None
+        bare = (self.output_padding, self.dilation, self.groups) == (
+            (0, 0),
+            (1, 1),
+            1,
+        ) and output_size is None
         unpadded = bare and self.padding == (0, 0)
         if unpadded and x.shape[-2:] == (1, 1):
             return _of_one_pixel(x, self.weight, self.bias)
@@ -121,6 +147,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 # %% ../../nbs/nets/convs.ipynb #convs17
 class Kit(NamedTuple):
     "The layer classes a network is built from."
+
     conv: type
     transposed: type
     tanh: type
@@ -132,13 +159,27 @@ PLAIN = Kit(nn.Conv2d, nn.ConvTranspose2d, nn.Tanh)
 
 def down_layers(n_in, n, n_out, kit=FAST):
     "Convolutions (B, n_in, 28, 28) -> (B, n_out, 1, 1) with n, 2n, 2n, 2n, 4n channels between; a list of layers without activations."
-    shapes = [(n_in, n, 2, 1), (n, 2 * n, 3, 2), (2 * n, 2 * n, 3, 1), (2 * n, 2 * n, 3, 1), (2 * n, 4 * n, 3, 2), (4 * n, n_out, 4, 1)]
+    shapes = [
+        (n_in, n, 2, 1),
+        (n, 2 * n, 3, 2),
+        (2 * n, 2 * n, 3, 1),
+        (2 * n, 2 * n, 3, 1),
+        (2 * n, 4 * n, 3, 2),
+        (4 * n, n_out, 4, 1),
+    ]
     return [kit.conv(i, o, k, s) for i, o, k, s in shapes]
 
 
 def up_layers(n_in, n, n_out, kit=FAST):
     "Transposed convolutions (B, n_in, 1, 1) -> (B, n_out, 28, 28) with 4n, 2n, 2n, 2n, n channels between; a list of layers without activations."
-    shapes = [(n_in, 4 * n, 4, 1), (4 * n, 2 * n, 3, 2), (2 * n, 2 * n, 3, 1), (2 * n, 2 * n, 3, 1), (2 * n, n, 3, 2), (n, n_out, 2, 1)]
+    shapes = [
+        (n_in, 4 * n, 4, 1),
+        (4 * n, 2 * n, 3, 2),
+        (2 * n, 2 * n, 3, 1),
+        (2 * n, 2 * n, 3, 1),
+        (2 * n, n, 3, 2),
+        (n, n_out, 2, 1),
+    ]
     return [kit.transposed(i, o, k, s) for i, o, k, s in shapes]
 
 

@@ -16,9 +16,13 @@ def parity_kernels(
 ) -> Tensor:
     "The four 2 x 2 kernels, (4 C', C, 2, 2): row parity, column parity, then channels."
     a, b, c = w.unbind(2)
-    rows = torch.stack((torch.stack((a, b + c), 2), torch.stack((a + b, c), 2)))  # parity, C', C, 2, 3
+    rows = torch.stack(
+        (torch.stack((a, b + c), 2), torch.stack((a + b, c), 2))
+    )  # parity, C', C, 2, 3
     a, b, c = rows.unbind(4)
-    both = torch.stack((torch.stack((a, b + c), 4), torch.stack((a + b, c), 4)), 1)  # parity, parity, C', C, 2, 2
+    both = torch.stack(
+        (torch.stack((a, b + c), 4), torch.stack((a + b, c), 4)), 1
+    )  # parity, parity, C', C, 2, 2
     return both.flatten(0, 2)
 
 
@@ -28,7 +32,9 @@ def interleave(
     "The full map (B, C', 2 H, 2 W) in channels-last order: parity p of a row (column) starts one row (column) later."
     n, c4, h, w = y.shape
     y = y.permute(0, 2, 3, 1).reshape(n, h, w, 2, 2, c4 // 4)
-    y = torch.stack((y[:, :-1, :, 0], y[:, 1:, :, 1]), 2)  # B, H, row parity, W + 1, column parity, C'
+    y = torch.stack(
+        (y[:, :-1, :, 0], y[:, 1:, :, 1]), 2
+    )  # B, H, row parity, W + 1, column parity, C'
     y = torch.stack((y[:, :, :, :-1, 0], y[:, :, :, 1:, 1]), 4)  # B, H, parity, W, parity, C'
     return y.reshape(n, 2 * h - 2, 2 * w - 2, c4 // 4).permute(0, 3, 1, 2)
 

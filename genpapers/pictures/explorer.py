@@ -40,15 +40,24 @@ class Explorer(ipywidgets.HBox):
         self.redraw()
         for control in controls.values():
             control.observe(self.redraw, "value")
-        text = ipywidgets.HTML(f"<div style='line-height: 1.4; max-width: 21em; margin-bottom: 0.5em'>{about}</div>")
+        text = ipywidgets.HTML(
+            f"<div style='line-height: 1.4; max-width: 21em; margin-bottom: 0.5em'>{about}</div>"
+        )
         left = ipywidgets.VBox([text, *controls.values()] if about else list(controls.values()))
-        super().__init__([left, self.picture], layout=ipywidgets.Layout(align_items="center", flex_flow="row wrap"))
+        super().__init__(
+            [left, self.picture],
+            layout=ipywidgets.Layout(align_items="center", flex_flow="row wrap"),
+        )
 
     def redraw(self, _=None) -> None:
         "Draw the picture of the present values."
-        self.picture.value = self.draw(**{name: control.value for name, control in self.controls.items()})
+        self.picture.value = self.draw(
+            **{name: control.value for name, control in self.controls.items()}
+        )
 
     def _repr_mimebundle_(self, **kwargs) -> dict:
         words = "An explorer; its controls move in JupyterLab."
-        picture = base64.b64encode(fitted(Image.open(io.BytesIO(self.picture.value)), STILL)).decode()
+        picture = base64.b64encode(
+            fitted(Image.open(io.BytesIO(self.picture.value)), STILL)
+        ).decode()
         return super()._repr_mimebundle_(**kwargs) | {"text/plain": words, "image/png": picture}

@@ -13,13 +13,19 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 # %% ../../nbs/pictures/previews.ipynb #pv000005
-COLOURS, STEP, SMALLEST = (64, 32, 16), 0.87, 0.12  # of a palette; from one size to the next; of the original's width
+COLOURS, STEP, SMALLEST = (
+    (64, 32, 16),
+    0.87,
+    0.12,
+)  # of a palette; from one size to the next; of the original's width
 
 
 def in_colours(picture: Image.Image, colours: int) -> bytes:
     "A picture as a PNG with a palette."
     content = BytesIO()
-    picture.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
+    picture.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(
+        content, "PNG", optimize=True
+    )
     return content.getvalue()
 
 
@@ -30,7 +36,13 @@ def fitted(
     "A PNG of at most `budget` bytes with as many pixels as fit; a tiny one where nothing fits."
     scale, content = 1.0, b""
     while scale > SMALLEST:
-        smaller = picture.resize([max(1, round(scale * n)) for n in picture.size], Image.Resampling.LANCZOS) if scale < 1 else picture
+        smaller = (
+            picture.resize(
+                [max(1, round(scale * n)) for n in picture.size], Image.Resampling.LANCZOS
+            )
+            if scale < 1
+            else picture
+        )
         for colours in COLOURS:
             content = in_colours(smaller, colours)
             if len(content) <= budget:
@@ -73,7 +85,10 @@ def contact_sheet(
     "Pictures in rows, captions below."
     width, height = size[0] + 2 * MARGIN, size[1] + 2 * MARGIN + CAPTION
     rows = -(-len(files) // columns)
-    sheet, font = Image.new("RGB", (columns * width, max(1, rows) * height), "white"), ImageFont.load_default(10)
+    sheet, font = (
+        Image.new("RGB", (columns * width, max(1, rows) * height), "white"),
+        ImageFont.load_default(10),
+    )
     pen = ImageDraw.Draw(sheet)
     for i, (caption, path) in enumerate(files.items()):
         picture, x, y = opened(path), i % columns * width, i // columns * height

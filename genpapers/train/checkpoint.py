@@ -28,7 +28,11 @@ def has_state(value) -> bool:
     if isinstance(value, (list, tuple, dict)):
         return all(map(has_state, value.values() if isinstance(value, dict) else value))
     stateful = hasattr(value, "state_dict") and hasattr(value, "load_state_dict")
-    return (stateful and not isinstance(value, type)) or isinstance(value, (torch.Generator, Tensor)) or is_plain(value)
+    return (
+        (stateful and not isinstance(value, type))
+        or isinstance(value, (torch.Generator, Tensor))
+        or is_plain(value)
+    )
 
 
 def state_of(value):
@@ -43,7 +47,9 @@ def state_of(value):
         return [state_of(v) for v in value]
     if isinstance(value, Tensor) or is_plain(value):
         return value
-    return {k: state_of(v) for k, v in vars(value).items() if not k.startswith("_") and has_state(v)}
+    return {
+        k: state_of(v) for k, v in vars(value).items() if not k.startswith("_") and has_state(v)
+    }
 
 # %% ../../nbs/train/checkpoint.ipynb #74cc7c47
 def restore(value, state):
@@ -70,7 +76,11 @@ def flatten(value, tensors: dict[str, Tensor]):
     "A JSON description of a nested state; its tensors are added to `tensors` under their number."
     if isinstance(value, Tensor):
         name = str(len(tensors))
-        last = value.dim() == 4 and not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
+        last = (
+            value.dim() == 4
+            and not value.is_contiguous()
+            and value.is_contiguous(memory_format=torch.channels_last)
+        )
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {"tensor": name, "channels_last": last}
     if isinstance(value, dict):
@@ -79,14 +89,20 @@ def flatten(value, tensors: dict[str, Tensor]):
         return {"list": [flatten(v, tensors) for v in value]}
     if is_plain(value):
         return {"value": value}
-    raise TypeError(f"a state may hold tensors, containers and plain values, not {type(value).__name__}")
+    raise TypeError(
+        f"a state may hold tensors, containers and plain values, not {type(value).__name__}"
+    )
 
 
 def unflatten(tree, tensors: dict[str, Tensor]):
     "The nested state that `flatten` described."
     kind, content = next(iter(tree.items()))
     if kind == "tensor":
-        return tensors[content].to(memory_format=torch.channels_last) if tree["channels_last"] else tensors[content]
+        return (
+            tensors[content].to(memory_format=torch.channels_last)
+            if tree["channels_last"]
+            else tensors[content]
+        )
     if kind == "dict":
         return {k: unflatten(v, tensors) for k, v in content}
     return [unflatten(v, tensors) for v in content] if kind == "list" else content
@@ -122,7 +138,11 @@ def load_state(path: str | Path):
         structure = header["structure"]
         intact = state_digest(structure, tensors) == header["digest"]
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as e:
-        raise CheckpointError(f"{path} is no readable checkpoint ({e}); remove it to train from the start") from None
+        raise CheckpointError(
+            f"{path} is no readable checkpoint ({e}); remove it to train from the start"
+        ) from None
     if not intact:
-        raise CheckpointError(f"{path} was altered after it was written (digest differs); remove it to train from the start")
+        raise CheckpointError(
+            f"{path} was altered after it was written (digest differs); remove it to train from the start"
+        )
     return unflatten(json.loads(structure), tensors)

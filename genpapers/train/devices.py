@@ -29,13 +29,17 @@ def resolve_device(
 ) -> torch.device:
     "The torch device that `name` means on this machine; one that it lacks is a `UserError`."
     try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        device = torch.device(
+            ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+        )
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise UserError(f"device is {name!r}; it must be auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"device is {name!r}, but this machine has {torch.cuda.device_count()} CUDA devices; use auto or cpu")
+        raise UserError(
+            f"device is {name!r}, but this machine has {torch.cuda.device_count()} CUDA devices; use auto or cpu"
+        )
     return device
 
 
@@ -45,9 +49,13 @@ def check_devices(
 ) -> None:
     "Several GPUs must be there, and are not chosen by number; anything else is a `UserError`."
     if count > 1 and device.type == "cuda" and device.index is not None:
-        raise UserError(f"device is {device} and devices is {count}; several GPUs are asked for as device cuda")
+        raise UserError(
+            f"device is {device} and devices is {count}; several GPUs are asked for as device cuda"
+        )
     if count > 1 and device.type == "cuda" and count > torch.cuda.device_count():
-        raise UserError(f"devices is {count}, but this machine has {torch.cuda.device_count()} CUDA devices")
+        raise UserError(
+            f"devices is {count}, but this machine has {torch.cuda.device_count()} CUDA devices"
+        )
 
 
 @cache
@@ -59,10 +67,21 @@ def make_fabric(
     "Fabric on one device or on several of a kind; on GPUs convolutions are told to be deterministic."
     torch.backends.cudnn.deterministic = True
     if devices > 1:
-        strategy = DDPStrategy(cluster_environment=LightningEnvironment(), timeout=timedelta(days=1))  # the others wait while one evaluates
-        return Fabric(accelerator=device.type, devices=devices, strategy=strategy, precision=PRECISIONS[precision])
+        strategy = DDPStrategy(
+            cluster_environment=LightningEnvironment(), timeout=timedelta(days=1)
+        )  # the others wait while one evaluates
+        return Fabric(
+            accelerator=device.type,
+            devices=devices,
+            strategy=strategy,
+            precision=PRECISIONS[precision],
+        )
     index = "auto" if device.type == "cpu" else [device.index or 0]
-    return Fabric(accelerator=device.type, devices=1 if device.type == "cpu" else index, precision=PRECISIONS[precision])
+    return Fabric(
+        accelerator=device.type,
+        devices=1 if device.type == "cpu" else index,
+        precision=PRECISIONS[precision],
+    )
 
 # %% ../../nbs/train/devices.ipynb #9d6cbff2
 def bfloat16_is_native(device: torch.device) -> bool:
@@ -90,7 +109,9 @@ def seconds_per_step(step: Callable[[], object], device: torch.device, steps: in
 
 
 def faster_precision(
-    make_step: Callable[[], Callable[[int], object]],  # builds a fresh model and returns its step as a function of t
+    make_step: Callable[
+        [], Callable[[int], object]
+    ],  # builds a fresh model and returns its step as a function of t
     device: torch.device,
     rounds: int = 5,
 ) -> str:

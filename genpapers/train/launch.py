@@ -35,7 +35,13 @@ from .runs import Context, Run, RunSpec, build
 def described(run: Run) -> dict:
     "A finished run as plain values."
     needs = {name: described(r) for name, r in run.context.needs.items()}
-    return {"spec": asdict(run.spec), "key": run.key, "folder": str(run.folder), "seconds": run.seconds, "needs": needs}
+    return {
+        "spec": asdict(run.spec),
+        "key": run.key,
+        "folder": str(run.folder),
+        "seconds": run.seconds,
+        "needs": needs,
+    }
 
 
 def spec_from(values: dict) -> RunSpec:
@@ -47,7 +53,14 @@ def run_from(values: dict, device: torch.device, data_dir: str | None) -> Run:
     "A finished run from plain values."
     needs = {name: run_from(v, device, data_dir) for name, v in values["needs"].items()}
     spec = spec_from(values["spec"])
-    return Run(spec, values["key"], Path(values["folder"]), Context(device, data_dir, needs, spec.seed), values["seconds"], True)
+    return Run(
+        spec,
+        values["key"],
+        Path(values["folder"]),
+        Context(device, data_dir, needs, spec.seed),
+        values["seconds"],
+        True,
+    )
 
 # %% ../../nbs/train/launch.ipynb #rk000016
 def watch_input(rank: int, grace: float = 60.0) -> None:
@@ -68,7 +81,10 @@ def place_of(folder: Path, rank: int) -> Path:
     "Where a rank writes: rank 0 in the run's folder, the others in a temporary one with a copy of the checkpoint."
     if rank == 0:
         return folder
-    place, checkpoint = Path(tempfile.mkdtemp(prefix="genpapers-rank-")), folder / "checkpoint.safetensors"
+    place, checkpoint = (
+        Path(tempfile.mkdtemp(prefix="genpapers-rank-")),
+        folder / "checkpoint.safetensors",
+    )
     if checkpoint.exists():
         shutil.copy(checkpoint, place)
     return place
@@ -77,7 +93,9 @@ def place_of(folder: Path, rank: int) -> Path:
 def take_part(folder: Path, job: dict, fabric: Fabric) -> None:
     "Build the training and do this rank's part of it."
     spec, device = spec_from(job["spec"]), fabric.device
-    needs = {name: run_from(values, device, job["data_dir"]) for name, values in job["needs"].items()}
+    needs = {
+        name: run_from(values, device, job["data_dir"]) for name, values in job["needs"].items()
+    }
     training = build(spec, Context(device, job["data_dir"], needs, spec.seed))
     if fabric.global_rank:
         training = replace(training, evaluate=None, callbacks=())
@@ -115,12 +133,22 @@ if __name__ == "__main__" and globals().get("__spec__"):  # python -m, not a not
     main(sys.argv[1])
 
 # %% ../../nbs/train/launch.ipynb #rk000017
-CONNECTION = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+CONNECTION = (
+    "LOCAL_RANK",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "RANK",
+    "WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
 
 
 def start_ranks(folder: Path) -> subprocess.Popen:
     "Rank 0, which starts the others; its modules are looked for where this process finds its own."
-    env = {k: v for k, v in os.environ.items() if k not in CONNECTION} | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    env = {k: v for k, v in os.environ.items() if k not in CONNECTION} | {
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)
+    }
     command = [sys.executable, "-m", "genpapers.train.launch", str(folder)]
     return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, start_new_session=True)
 
@@ -128,7 +156,11 @@ def start_ranks(folder: Path) -> subprocess.Popen:
 def failure(folder: Path, status: int) -> TrainingError:
     "The error of ranks that have failed: the last line of the first one's trace; the trace is a note."
     path = folder / "error.txt"
-    trace = path.read_text(encoding="utf-8") if path.exists() else f"rank: rank 0 ended with status {status} before the run was finished"
+    trace = (
+        path.read_text(encoding="utf-8")
+        if path.exists()
+        else f"rank: rank 0 ended with status {status} before the run was finished"
+    )
     error = TrainingError(trace.strip().splitlines()[-1].partition(": ")[2])
     error.add_note(trace)
     return error
@@ -145,9 +177,19 @@ def fit_on_devices(
     devices: int,  # at least 2
 ) -> float:  # seconds of training, those before an interruption included
     "Train to the end on several devices. Stopped and failed trainings leave what those on one device leave."
-    job = {"spec": asdict(spec), "needs": {name: described(run) for name, run in context.needs.items()}}
-    job |= {"data_dir": str(context.data_dir) if context.data_dir else None, "precision": precision, "device": device.type, "devices": devices}
-    write_json(folder / "ranks.json", job | {"checkpoint_seconds": checkpoint_seconds, "label": label})
+    job = {
+        "spec": asdict(spec),
+        "needs": {name: described(run) for name, run in context.needs.items()},
+    }
+    job |= {
+        "data_dir": str(context.data_dir) if context.data_dir else None,
+        "precision": precision,
+        "device": device.type,
+        "devices": devices,
+    }
+    write_json(
+        folder / "ranks.json", job | {"checkpoint_seconds": checkpoint_seconds, "label": label}
+    )
     (folder / "error.txt").unlink(missing_ok=True)
     process = start_ranks(folder)
     try:

@@ -36,9 +36,13 @@ class Training:
     niterations: int
     log_every: int = 100  # steps between two rows of metrics
     average: str = "running"  # "running", or "interval": the mean since the last row
-    evaluate: Callable[[], dict[str, float]] | None = None  # further metrics, such as those of a test set
+    evaluate: Callable[[], dict[str, float]] | None = (
+        None  # further metrics, such as those of a test set
+    )
     evaluate_every: int = 0  # steps between evaluations; the last step is always evaluated
-    callbacks: tuple[tuple[int, Callable[[int, Path], None]], ...] = ()  # (every, f(step, folder)): panels and the like
+    callbacks: tuple[
+        tuple[int, Callable[[int, Path], None]], ...
+    ] = ()  # (every, f(step, folder)): panels and the like
 
 # %% ../../nbs/train/loop.ipynb #4c01a3ec
 class TrainingError(UserError):
@@ -61,7 +65,10 @@ class Averages:
         if self.mean is None:
             self.names, self.mean = list(terms), torch.zeros_like(values)
             self.broken = torch.full_like(values, -1, dtype=torch.int64)
-        self.mean, self.broken = self.mean.to(values.device), self.broken.to(values.device)  # after a resume on a GPU
+        self.mean, self.broken = (
+            self.mean.to(values.device),
+            self.broken.to(values.device),
+        )  # after a resume on a GPU
         weight = 1 / (self.count + 1)
         self.mean = self.mean.lerp(values, max(weight, 0.001) if self.kind == "running" else weight)
         self.broken = self.broken.where((self.broken >= 0) | values.isfinite(), t)
@@ -69,7 +76,9 @@ class Averages:
 
     def check(self) -> None:
         "Raise a `TrainingError` if a term was NaN or infinite."
-        steps = {n: s for n, s in zip(self.names, self.broken.tolist() if self.names else []) if s >= 0}
+        steps = {
+            n: s for n, s in zip(self.names, self.broken.tolist() if self.names else []) if s >= 0
+        }
         if steps:
             name = min(steps, key=steps.get)
             raise TrainingError(
@@ -86,7 +95,9 @@ class Averages:
 def format_rows(step: int, values: dict[str, float]) -> str:
     "CSV rows step,name,value with every digit of the values."
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([step, k, repr(float(v))] for k, v in values.items())
+    csv.writer(text, lineterminator="\n").writerows(
+        [step, k, repr(float(v))] for k, v in values.items()
+    )
     return text.getvalue()
 
 
@@ -115,7 +126,9 @@ class StopSignals:
     def __enter__(self):
         self.requested, self.previous = None, {}
         if threading.current_thread() is threading.main_thread():
-            self.previous = {s: signal.signal(s, self.note) for s in (signal.SIGINT, signal.SIGTERM)}
+            self.previous = {
+                s: signal.signal(s, self.note) for s in (signal.SIGINT, signal.SIGTERM)
+            }
         return self
 
     def note(self, number: int, frame) -> None:
@@ -135,7 +148,14 @@ class StopSignals:
 class Loop:
     "One training on its way; `folder` receives `metrics.csv` and `checkpoint.safetensors`."
 
-    def __init__(self, training: Training, folder: Path, context: Callable[[], AbstractContextManager], checkpoint_seconds: float, label: str):
+    def __init__(
+        self,
+        training: Training,
+        folder: Path,
+        context: Callable[[], AbstractContextManager],
+        checkpoint_seconds: float,
+        label: str,
+    ):
         self.training, self.folder, self.context, self.label = training, folder, context, label
         self.checkpoint_seconds = checkpoint_seconds
         self.averages = Averages(training.average)
@@ -147,7 +167,9 @@ class Loop:
         if self.checkpoint.exists():
             state = load_state(self.checkpoint)
             if set(state) != {"step", "seconds", "model", "averages", "random"}:
-                raise CheckpointError(f"{self.checkpoint} is not a training's checkpoint; remove it to train from the start")
+                raise CheckpointError(
+                    f"{self.checkpoint} is not a training's checkpoint; remove it to train from the start"
+                )
             restore(self.training.model, state["model"])
             restore(self.averages, state["averages"])
             restore_random(state["random"])
@@ -160,7 +182,13 @@ class Loop:
         now = time.monotonic()
         self.seconds, self.saved = self.seconds + now - self.saved, now
         model, averages = state_of(self.training.model), state_of(self.averages)
-        state = {"step": self.t, "seconds": self.seconds, "model": model, "averages": averages, "random": random_state()}
+        state = {
+            "step": self.t,
+            "seconds": self.seconds,
+            "model": model,
+            "averages": averages,
+            "random": random_state(),
+        }
         save_state(self.checkpoint, state)
 
     def step(self) -> None:
@@ -209,7 +237,10 @@ class Loop:
 
 def random_state() -> dict:
     "The states of torch's own generators."
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
 
 
 def restore_random(state: dict) -> None:
@@ -221,7 +252,8 @@ def restore_random(state: dict) -> None:
 
 def fit(
     training: Training,
-    folder: str | Path,  # receives metrics.csv and checkpoint.safetensors; continues from what is there
+    folder: str
+    | Path,  # receives metrics.csv and checkpoint.safetensors; continues from what is there
     precision: str = "float32",  # float32 or bfloat16 (autocast around every step)
     device: torch.device | str = "cpu",
     checkpoint_seconds: float = 60.0,  # between two checkpoints

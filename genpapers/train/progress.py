@@ -36,7 +36,9 @@ class Progress:
             self.make = Pretty
             self.display = display(Pretty(self.line()), display_id=True)
         elif quiet or sys.stderr.isatty():
-            self.bar = tqdm(total=self.total, initial=self.done, desc=self.label, mininterval=0.5, disable=quiet)
+            self.bar = tqdm(
+                total=self.total, initial=self.done, desc=self.label, mininterval=0.5, disable=quiet
+            )
         return self
 
     def line(self) -> str:

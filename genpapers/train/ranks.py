@@ -17,11 +17,7 @@ from ..data.batches import generator_for
 from .loop import Loop, Training
 
 # %% ../../nbs/train/ranks.ipynb #rk000005
-def share(
-    batch: tuple[Tensor, ...],
-    rank: int,
-    ranks: int,
-) -> tuple[tuple[Tensor, ...], float]:
+def share(batch: tuple[Tensor, ...], rank: int, ranks: int) -> tuple[tuple[Tensor, ...], float]:
     "The rows of a rank, and the weight of its part in the whole; the weights of all ranks add up to 1."
     parts = tuple(x.tensor_split(ranks)[rank] if len(x) >= ranks else x for x in batch)
     return parts, len(parts[0]) / len(batch[0]) if len(batch[0]) >= ranks else 1 / ranks
@@ -42,17 +38,27 @@ def beside_parameters(model) -> list[Tensor]:
     "Buffers of its modules, and its own tensors."
     found = []
     for value in kept(model):
-        found += value.buffers() if isinstance(value, torch.nn.Module) else [value] if isinstance(value, Tensor) else []
+        found += (
+            value.buffers()
+            if isinstance(value, torch.nn.Module)
+            else [value]
+            if isinstance(value, Tensor)
+            else []
+        )
     return found
 
 
 def parameters(model) -> list[Tensor]:
     "Of all its modules."
-    return [p for value in kept(model) if isinstance(value, torch.nn.Module) for p in value.parameters()]
+    return [
+        p for value in kept(model) if isinstance(value, torch.nn.Module) for p in value.parameters()
+    ]
 
 
 @torch.no_grad()
-def as_one(tensors: list[Tensor], collective: Callable[[Tensor], object], device: torch.device) -> None:
+def as_one(
+    tensors: list[Tensor], collective: Callable[[Tensor], object], device: torch.device
+) -> None:
     "Apply a collective operation to all tensors in place, once for each type of number."
     for dtype in dict.fromkeys(t.dtype for t in tensors):
         group = [t for t in tensors if t.dtype == dtype]
@@ -67,7 +73,12 @@ class RankLoop(Loop):
 
     def __init__(self, fabric: Fabric, training: Training, *arguments):
         super().__init__(training, *arguments)
-        self.fabric, self.rank, self.ranks, self.weight = fabric, fabric.global_rank, fabric.world_size, 1 / fabric.world_size
+        self.fabric, self.rank, self.ranks, self.weight = (
+            fabric,
+            fabric.global_rank,
+            fabric.world_size,
+            1 / fabric.world_size,
+        )
         values = list(kept(training.model))
         self.generators = [v for v in values if isinstance(v, torch.Generator)]
         self.seeds = [g.initial_seed() for g in self.generators]
@@ -81,7 +92,9 @@ class RankLoop(Loop):
 
     def join_gradients(self, optimiser: torch.optim.Optimizer, *_) -> None:
         "The gradients of the whole batch in place of those of the share."
-        grown = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+        grown = [
+            p for group in optimiser.param_groups for p in group["params"] if p.grad is not None
+        ]
         self.sum_up([p.grad for p in grown])
 
     def follow(self, tensors: list[Tensor]) -> None:

@@ -24,7 +24,15 @@ import torch
 from filelock import FileLock
 
 from ..base.code import code_digest, entry_of
-from ..base.files import digest_of, file_digest, lock_of, project_root, read_json, write_atomically, write_json
+from genpapers.base.files import (
+    digest_of,
+    file_digest,
+    lock_of,
+    project_root,
+    read_json,
+    write_atomically,
+    write_json,
+)
 from .checkpoint import CheckpointError, load_state, restore
 from .devices import check_devices, faster_precision, resolve_device
 from .loop import Training, fit, read_metrics
@@ -41,7 +49,9 @@ class RunSpec:
     seed: int = 0
     data: dict[str, str] = field(default_factory=dict)  # name of each data set -> its digest
     needs: tuple[str, ...] = ()  # names of runs in the same plan that it builds on
-    places: dict[str, str] = field(default_factory=dict)  # files and folders that it reads: their digests in `data` decide, not their paths
+    places: dict[str, str] = field(
+        default_factory=dict
+    )  # files and folders that it reads: their digests in `data` decide, not their paths
 
     @property
     def given(self) -> dict:
@@ -73,7 +83,9 @@ class Context:
     device: torch.device
     data_dir: Path | str | None
     needs: dict[str, "Run"]
-    seed: int = 0  # the specification's: for batches and generators; weights are drawn from it already
+    seed: int = (
+        0  # the specification's: for batches and generators; weights are drawn from it already
+    )
 
 # %% ../../nbs/train/runs.ipynb #50c9db00
 def key_of(record: dict) -> str:
@@ -81,9 +93,13 @@ def key_of(record: dict) -> str:
     return digest_of(json.dumps(record, sort_keys=True))[:16]
 
 
-def run_key(spec: RunSpec, device: torch.device, precision: str, needs: dict[str, "Run"], devices: int = 1) -> tuple[str, dict]:
+def run_key(
+    spec: RunSpec, device: torch.device, precision: str, needs: dict[str, "Run"], devices: int = 1
+) -> tuple[str, dict]:
     "The key, and the record that it is the digest of."
-    ranks = ("genpapers.train.ranks",) if devices > 1 else ()  # code that has a say only where several train together
+    ranks = (
+        ("genpapers.train.ranks",) if devices > 1 else ()
+    )  # code that has a say only where several train together
     record = {
         "paper": spec.paper,
         "name": spec.name,
@@ -153,7 +169,9 @@ def finished_seconds(folder: Path) -> float | None:
     done = read_json(folder / "done.json")
     for name, digest in done["digests"].items():
         if not (folder / name).is_file() or file_digest(folder / name) != digest:
-            raise CheckpointError(f"{folder / name} is missing or was altered after the run finished; train again with force")
+            raise CheckpointError(
+                f"{folder / name} is missing or was altered after the run finished; train again with force"
+            )
     return done["seconds"]
 
 # %% ../../nbs/train/runs.ipynb #03fc9744
@@ -169,7 +187,12 @@ def train(spec: RunSpec, folder: Path, record: dict, context: Context, settings:
     "Train in `folder`, from its checkpoint if there is one; the seconds. What fails leaves its trace in error.txt."
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", record)
-    arguments = record["precision"], context.device, settings.checkpoint_seconds, f"{spec.paper}/{spec.name}"
+    arguments = (
+        record["precision"],
+        context.device,
+        settings.checkpoint_seconds,
+        f"{spec.paper}/{spec.name}",
+    )
     try:
         if settings.devices > 1:
             from genpapers.train.launch import fit_on_devices  # it builds on this page
@@ -194,7 +217,9 @@ def ensure(
     needs, device = needs or {}, resolve_device(settings.device)
     check_devices(device, settings.devices)
     context = Context(device, settings.data_dir, {n: needs[n] for n in spec.needs}, spec.seed)
-    key, record = run_key(spec, device, resolve_precision(spec, context, settings), needs, settings.devices)
+    key, record = run_key(
+        spec, device, resolve_precision(spec, context, settings), needs, settings.devices
+    )
     folder = settings.root / spec.paper / f"{spec.name}-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock_of(folder)):
@@ -224,7 +249,9 @@ def processor_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         numbers = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
-        return " ".join(numbers.get(k, "") for k in ("model name", "cpu family", "model", "stepping"))
+        return " ".join(
+            numbers.get(k, "") for k in ("model name", "cpu family", "model", "stepping")
+        )
     except OSError:
         return platform.processor() or platform.machine()
 
@@ -242,14 +269,24 @@ def resolve_precision(spec: RunSpec, context: Context, settings: Settings) -> st
     if spec.config.get("niterations", 0) < WORTH_MEASURING:
         return "float32"
     size = {k: v for k, v in spec.config.items() if k not in IRRELEVANT_FOR_SPEED}
-    device = processor_name() if context.device.type == "cpu" else torch.cuda.get_device_name(context.device)
-    question = digest_of(spec.entry, json.dumps(size, sort_keys=True), device, torch.__version__)[:16]
+    device = (
+        processor_name()
+        if context.device.type == "cpu"
+        else torch.cuda.get_device_name(context.device)
+    )
+    question = digest_of(spec.entry, json.dumps(size, sort_keys=True), device, torch.__version__)[
+        :16
+    ]
     path = settings.root / "precision.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(".precision.lock")):
         answers = read_json(path) if path.exists() else {}
         if question not in answers:
             answer = faster_precision(lambda: make_step(spec, context), context.device)
-            answers[question] = {"precision": answer, "model": f"{spec.paper}/{spec.name}", "device": device}
+            answers[question] = {
+                "precision": answer,
+                "model": f"{spec.paper}/{spec.name}",
+                "device": device,
+            }
             write_json(path, answers)
     return answers[question]["precision"]
