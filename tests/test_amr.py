@@ -16,7 +16,7 @@ from genpapers.amr.training import build, recipe_of
 from genpapers.data import colour
 from genpapers.train.checkpoint import state_of
 from genpapers.train.loop import fit
-from genpapers.train.runs import Settings, ensure_all
+from genpapers.train.runs import RunSettings, ensure_all
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -114,7 +114,7 @@ def test_plan_trains_once_and_is_reused(tmp_path):
     p = parameters(
         dataset="mnist5k", methods=["baseline", "k3"], niterations=3, nfeatures=4, batch_size=8
     )
-    settings = Settings(runs_dir=tmp_path, device="cpu", precision="float32")
+    settings = RunSettings(runs_dir=tmp_path, device="cpu", precision="float32")
     first, second = ensure_all(plan(p), settings), ensure_all(plan(p), settings)
     assert [r.reused for r in first.values()] == [False, False] and [
         r.reused for r in second.values()
@@ -143,7 +143,7 @@ def test_a_folder_of_pictures_with_attributes_trains(tmp_path):
         "nfeatures": 4,
     }
     (spec,) = plan(parameters(niterations=2, batch_size=4, mixer=None, k=None, **given))
-    settings = Settings(runs_dir=tmp_path / "runs", device="cpu", precision="float32")
+    settings = RunSettings(runs_dir=tmp_path / "runs", device="cpu", precision="float32")
     run = ensure_all([spec], settings)[spec.name]
     assert {"class_mix", "class_accuracy", "fool_sup"} <= set(run.metrics.columns)
 
@@ -194,7 +194,7 @@ def test_colour_experiments_train(experiment, length, tmp_path, monkeypatch):
     )
     run = ensure_all(
         [spec],
-        Settings(runs_dir=tmp_path / "runs", data_dir=tmp_path, device="cpu", precision="float32"),
+        RunSettings(runs_dir=tmp_path / "runs", data_dir=tmp_path, device="cpu", precision="float32"),
     )[spec.name]
     assert run.model.recipe.n_channels == 3 and run.model.recipe.code_length == length
     assert {"valid_accuracy", "test_accuracy"} <= set(run.metrics.columns)
@@ -233,7 +233,7 @@ def test_table_4_trains_on_sprites_whatever_the_data_set_says(tmp_path):
         count=30,
         data_dir=None,
     )
-    runs = ensure_all(plan(p), Settings(runs_dir=tmp_path, device="cpu", precision="float32"))
+    runs = ensure_all(plan(p), RunSettings(runs_dir=tmp_path, device="cpu", precision="float32"))
     assert list(runs) == [
         "dsprites-k3fm_lamb1-s0",
         "dsprites-vae_beta100-s0",

@@ -8,14 +8,13 @@ import torch
 from states import leaves
 
 from genpapers.nfpi.configs import CONFIGS, find_config
-from genpapers.nfpi.fpi import Gaussians, Settings, iterate
+from genpapers.nfpi.fpi import FixedPointOptions, Gaussians, iterate
 from genpapers.nfpi.model import trained_flow
 from genpapers.nfpi.page import PAPER
 from genpapers.nfpi.training import build_classifier, build_flow, plan
 from genpapers.train.checkpoint import state_of
 from genpapers.train.loop import fit
-from genpapers.train.runs import Settings as RunSettings
-from genpapers.train.runs import ensure_all
+from genpapers.train.runs import RunSettings, ensure_all
 
 CPU = torch.device("cpu")
 
@@ -127,7 +126,7 @@ def test_one_iteration_of_a_hundred_classes_needs_no_cubic_table():
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        iterate(Gaussians(m, s), m, s, Settings(lambda_fpi=1e6))
+        iterate(Gaussians(m, s), m, s, FixedPointOptions(lambda_fpi=1e6))
     largest = max(event.cpu_memory_usage for event in prof.events())
     assert largest < 10 * K * d * 8  # a table (K, K, d) would be a hundred times K d
 

@@ -23,7 +23,7 @@ from genpapers.metrics.fid import (
 )
 from genpapers.symvae.training import plan
 from genpapers.train.checkpoint import load_state
-from genpapers.train.runs import Settings, ensure, ensure_all
+from genpapers.train.runs import RunSettings, ensure, ensure_all
 
 WEIGHTS = inception_folder()
 needs_weights = pytest.mark.skipif(
@@ -68,7 +68,7 @@ def same(a, b):
 
 
 def test_all_six_train_and_are_found_again(tmp_path):
-    settings = Settings(runs_dir=tmp_path, device="cpu", precision="float32")
+    settings = RunSettings(runs_dir=tmp_path, device="cpu", precision="float32")
     runs = ensure_all(plan(parameters()), settings)
     assert len(runs) == 6 and not any(run.reused for run in runs.values())
     assert all(run.reused for run in ensure_all(plan(parameters()), settings).values())
@@ -81,7 +81,7 @@ def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, method):
     spec = plan(parameters(experiments=["mnist-ladder"], methods=[method]))[0]
     states = []
     for name in ("whole", "resumed"):
-        settings = Settings(
+        settings = RunSettings(
             runs_dir=tmp_path / name, device="cpu", precision="float32", checkpoint_seconds=0
         )
         if name == "resumed":
@@ -109,7 +109,7 @@ def interrupt_at(monkeypatch, step):
 
 @pytest.mark.parametrize("method", ["sym", "elbo"])
 def test_load_continues_from_a_named_run(tmp_path, method):
-    settings = Settings(runs_dir=tmp_path, device="cpu", precision="float32")
+    settings = RunSettings(runs_dir=tmp_path, device="cpu", precision="float32")
     only = {"experiments": ["mnist-ladder"], "methods": [method]}
     first = ensure(plan(parameters(**only))[0], settings)
     second = ensure(plan(parameters(**only, load=str(first.folder), stepsize=1e-7))[0], settings)

@@ -15,7 +15,7 @@ from torch import nn
 from genpapers.data.batches import Batches, generator_for
 from genpapers.train.checkpoint import load_state
 from genpapers.train.loop import Training
-from genpapers.train.runs import Run, RunSpec, Settings, ensure
+from genpapers.train.runs import Run, RunSettings, RunSpec, ensure
 
 KILLS = 20
 LONG = 1500  # steps of the training that is killed
@@ -27,8 +27,8 @@ class Toy:
 
     def __init__(self, seed: int):
         self.net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, 1))
-        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=1e-2)
-        self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimiser, 0.999)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-2)
+        self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, 0.999)
         self.generator = generator_for("noise", seed)
         self.steps = 0
 
@@ -36,9 +36,9 @@ class Toy:
         x, y = batch
         noisy = x + 0.01 * torch.randn(x.shape, generator=self.generator)
         loss = (self.net(noisy) - y).square().mean()
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         self.schedule.step()
         self.steps += 1
         time.sleep(float(os.environ.get("TOY_PAUSE", 0)))
@@ -73,8 +73,8 @@ def spec(niterations: int, seed: int = 0) -> RunSpec:
     )
 
 
-def settings(folder: Path, **more) -> Settings:
-    return Settings(
+def settings(folder: Path, **more) -> RunSettings:
+    return RunSettings(
         **{"runs_dir": folder, "device": "cpu", "precision": "float32", "checkpoint_seconds": 0.01}
         | more
     )

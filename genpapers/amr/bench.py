@@ -107,8 +107,8 @@ class PlainAMR:
 
     def step(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         x, labels = as_pictures(batch[0]), batch[1]
-        for optimiser in (self.opt_g, self.opt_d, self.opt_probe):
-            optimiser.zero_grad()
+        for optimizer in (self.opt_g, self.opt_d, self.opt_probe):
+            optimizer.zero_grad()
         h = self.f(x)
         x_hat, x_mix = self.g(h), self.g(self.mix(h))
         recon = (x_hat - x).abs().mean()

@@ -87,10 +87,10 @@ def as_pictures(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1
 
 
-def gradients(loss: Tensor, optimiser: torch.optim.Optimizer, retain_graph: bool = False) -> None:
-    "Leave the gradients of `loss` in the optimiser's own parameters and nowhere else."
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    optimiser.zero_grad()
+def gradients(loss: Tensor, optimizer: torch.optim.Optimizer, retain_graph: bool = False) -> None:
+    "Leave the gradients of `loss` in the optimizer's own parameters and nowhere else."
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    optimizer.zero_grad()
     loss.backward(inputs=parameters, retain_graph=retain_graph)
 
 # %% ../../nbs/amr/model.ipynb #f0f7c6aa
@@ -111,7 +111,7 @@ class Made:
 
 
 class AMR:
-    "Networks, optimisers and the step of one training. A model of the loop: state in its attributes."
+    "Networks, optimizers and the step of one training. A model of the loop: state in its attributes."
 
     def __init__(self, recipe: Recipe, seed: int = 0, device: torch.device | str = "cpu"):
         self.recipe, self.game = recipe, game_of(recipe)
@@ -132,14 +132,14 @@ class AMR:
                 else None
             )
             self.class_mixer = mixer.to(device) if mixer else None
-        self._optimisers()
+        self._optimizers()
         self.random = generator_for(seed, "amr mixing", device=device)
         self.last_consist = torch.zeros(
             (), device=device
         )  # shown between two updates, when it is not computed
         self.iteration = 0
 
-    def _optimisers(self) -> None:
+    def _optimizers(self) -> None:
         r = self.recipe
         players = [self.f, self.g, self.class_mixer, self.probe if r.bpc else None]
         self.opt_g = adam(r, [m for m in players if m is not None])
@@ -172,8 +172,8 @@ class AMR:
         if self.opt_probe:
             gradients(probed["probe_loss"], self.opt_probe)
             moving.append(self.opt_probe)
-        for optimiser in moving:
-            optimiser.step()
+        for optimizer in moving:
+            optimizer.step()
         return {name: value.detach() for name, value in (terms | probed).items()}
 
     def make(self, x: Tensor, y: Tensor | None = None) -> Made:

@@ -37,7 +37,7 @@ class Recipe:
     lr: float = 1e-4
     beta1: float = 0.5
     beta2: float = 0.99
-    weight_decay: float = 1e-5  # L2 inside Adam, all optimisers
+    weight_decay: float = 1e-5  # L2 inside Adam, all optimizers
     classes: int = 10  # of the linear probe; 0: none
     bpc: bool = False  # the probe's gradient flows into the encoder
     probe_weight: float = 1.0  # of the probe's loss with bpc

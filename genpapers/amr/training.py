@@ -20,7 +20,8 @@ from ..data.colour import load_colour
 from ..data.dsprites import TOTAL, load_dsprites, unpack
 from ..data.folder import load_folder
 from ..data.sources import Images, load
-from ..data.splits import resized, subset, train_valid, training_size
+from ..data.pixels import resized
+from ..data.splits import subset, train_valid, training_size
 from .model import AMR
 from .recipe import Recipe
 from .vae import BetaVAE, VaeRecipe

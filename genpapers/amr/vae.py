@@ -44,7 +44,7 @@ class BetaVAE:
                 initialise_vectors(net, recipe.initialisation)
                 net.to(device, memory_format=torch.channels_last)
         parameters = [*self.f.parameters(), *self.g.parameters()]
-        self.optimiser = torch.optim.Adam(
+        self.optimizer = torch.optim.Adam(
             parameters, recipe.lr, (recipe.beta1, recipe.beta2), fused=True
         )
         self.random = generator_for(seed, "amr vae noise", device=device)
@@ -64,9 +64,9 @@ class BetaVAE:
             "kl": kl_to_standard_normal(mean, scale),
         }
         loss = r.lamb * terms["recon"] + r.beta * terms["kl"]
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         return {name: value.detach() for name, value in (terms | {"loss": loss}).items()}
 
     @torch.no_grad()

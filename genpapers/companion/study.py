@@ -36,7 +36,7 @@ from ..data.sources import Images, load
 from ..base.paper import Claim, Paper, find_paper
 from ..pictures.previews import fitted, preview
 from ..train.devices import resolve_device
-from ..train.runs import Run, RunSpec, Settings, ensure_all, processor_name
+from ..train.runs import Run, RunSpec, RunSettings, ensure_all, processor_name
 
 # %% ../../nbs/companion/study.ipynb #c169a0ba
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "scikit-learn")
@@ -115,9 +115,9 @@ def plain(value):
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 # %% ../../nbs/companion/study.ipynb #2ace69f1
-def settings_of(p, root: Path) -> Settings:
+def settings_of(p, root: Path) -> RunSettings:
     "Where and how the parameters ask for runs; `root` is the project."
-    return Settings(
+    return RunSettings(
         p.runs_dir or root / "runs",
         p.data_dir or None,
         p.device,

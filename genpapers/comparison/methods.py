@@ -19,8 +19,9 @@ from ..companion.reproduce import prepare
 from ..data.batches import generator_for
 from ..data.polymnist import binarise
 from ..data.sources import Images
-from ..data.splits import resized, spread_rows, train_valid, training_size
-from ..metrics.classifier import cfid, eight_bit
+from ..data.pixels import eight_bit, resized
+from ..data.splits import spread_rows, train_valid, training_size
+from ..metrics.classifier import cfid
 from ..metrics.probe import probe_frozen
 from ..amr import results as amr_results, views as amr_views
 from ..nfpi import model as nfpi_training

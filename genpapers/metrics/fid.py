@@ -23,7 +23,7 @@ import torch
 from pytorch_fid import inception as pytorch_fid
 
 from ..base.files import UserError, digest_of, file_digest, project_root
-from .classifier import eight_bit
+from ..data.pixels import eight_bit
 from .frechet import Moments, frechet_distance
 from ..train.checkpoint import CheckpointError, load_state, save_state
 

@@ -107,7 +107,7 @@ def generator_weight(epoch: int, epochs: int) -> float:
 
 
 class StyleGame:
-    "The auto-encoder and, when `adversarial`, its discriminator, with their optimisers."
+    "The auto-encoder and, when `adversarial`, its discriminator, with their optimizers."
 
     def __init__(
         self,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FAST', 'PLAIN', 'tanh', 'Tanh', 'TanhAfter', 'Conv2d', 'ConvTranspose2d', 'Kit', 'down_layers', 'up_layers',
-           'activated', 'n_parameters']
+           'activated', 'mlp', 'n_parameters']
 
 # %% ../../nbs/nets/convs.ipynb #convs02
 from typing import NamedTuple
@@ -186,6 +186,14 @@ def up_layers(n_in, n, n_out, kit=FAST):
 def activated(layers, activation):
     "`layers` in sequence with `activation` (a layer class) after all but the last."
     return nn.Sequential(*[part for layer in layers for part in (layer, activation())][:-1])
+
+
+def mlp(
+    *sizes: int,  # of the input, the hidden layers, the output
+    tanh: type[nn.Module] = Tanh,
+) -> nn.Sequential:
+    "Linear layers through the sizes with tanh between them."
+    return activated([nn.Linear(i, o) for i, o in zip(sizes, sizes[1:])], tanh)
 
 
 def n_parameters(module):

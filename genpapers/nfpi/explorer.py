@@ -14,7 +14,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
-from .fpi import Gaussians, Settings, fixed_point, kl_summary, pairwise_kl
+from .fpi import Gaussians, FixedPointOptions, fixed_point, kl_summary, pairwise_kl
 from ..pictures.explorer import Explorer, figure_png
 from .pictures import class_colours, draw_ellipses, name_axes, set_limits
 
@@ -31,7 +31,7 @@ def outline(ax, g: Gaussians) -> None:
 
 def explorer_figure(
     statistics: Gaussians,  # of the data, (K, 2)
-    settings: Settings,
+    settings: FixedPointOptions,
     classes,  # K names
 ) -> Figure:
     "Ellipses at the fixed point, those of the data dotted, and the table of divergences."
@@ -72,7 +72,7 @@ def explorer_figure(
     return fig
 
 # %% ../../nbs/nfpi/explorer.ipynb #nfpi-ex-widget
-def explorer(statistics: Gaussians, classes, settings: Settings) -> Explorer:
+def explorer(statistics: Gaussians, classes, settings: FixedPointOptions) -> Explorer:
     "Controls of the iteration beside its end; `settings` are where it starts."
     log = FloatLogSlider(
         settings.lambda_fpi, base=10, min=0, max=5, step=0.1, description="λ", readout_format=",.0f"

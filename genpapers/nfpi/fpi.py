@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FixedPointError', 'MissingClasses', 'DuplicateGaussians', 'NotFinite', 'Gaussians', 'ClassStatistics', 'check_finite',
-           'initial_gaussians', 'pairwise_kl', 'Settings', 'pair_weights', 'check_distinct', 'push', 'mean_update',
-           'spread_term', 'variance_sides', 'variance_update', 'Solution', 'kl_summary', 'iterate', 'step_sizes',
-           'fixed_point', 'equidistant_kl', 'lambda_sweep']
+           'initial_gaussians', 'pairwise_kl', 'FixedPointOptions', 'pair_weights', 'check_distinct', 'push',
+           'mean_update', 'spread_term', 'variance_sides', 'variance_update', 'Solution', 'kl_summary', 'iterate',
+           'step_sizes', 'fixed_point', 'equidistant_kl', 'lambda_sweep']
 
 # %% ../../nbs/nfpi/fpi.ipynb #nfpi-fpi-imports
 import math
@@ -93,7 +93,7 @@ def pairwise_kl(mu, v):
 
 # %% ../../nbs/nfpi/fpi.ipynb #nfpi-fpi-settings
 @dataclass(frozen=True)
-class Settings:
+class FixedPointOptions:
     "Options of the fixed point iteration; the defaults are those of the published image configurations."
 
     lambda_fpi: float = 1e5  # weight of the pair term; kappa = lambda / (K (K - 1))

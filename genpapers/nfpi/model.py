@@ -76,7 +76,7 @@ class ConditionalFlow:
         self, images, labels, nclasses, flow, options, settings, per_epoch, seed=0, rows=None
     ):
         """images: (N, C, H, W) uint8 and labels: (N,) int64, all training data on the training's device; flow: FlowConfig;
-        options: Options; settings: the fixed point iteration's Settings; per_epoch: steps of an epoch;
+        options: Options; settings: the fixed point iteration's FixedPointOptions; per_epoch: steps of an epoch;
         rows: of the images for the start, and of those for the iteration (None: all for both)."""
         device = images.device
         self._images, self._labels, self._options, self._settings, self._per_epoch = (
@@ -108,7 +108,7 @@ class ConditionalFlow:
 
     # training
     def step(self, batch):
-        "One optimiser step on (images uint8, labels). Returns nll (nats), bpd and acc, means over the batch, detached."
+        "One optimizer step on (images uint8, labels). Returns nll (nats), bpd and acc, means over the batch, detached."
         if self.nsteps == 0:
             self.start()
         self.cover(self.substeps)

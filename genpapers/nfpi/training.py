@@ -20,7 +20,7 @@ from ..data.sources import IDX, load, stratified_split
 from .classifier import STRATEGIES, Classifier, TrainingSet, predict
 from .configs import find_config
 from .flow import FlowConfig
-from .fpi import Settings
+from .fpi import FixedPointOptions
 from .model import ConditionalFlow, Options, class_rows, evaluate, sample
 from ..train.checkpoint import load_state, restore
 from ..train.loop import Training
@@ -95,7 +95,7 @@ def flow_config(p, name, images):
         fpi_epochs=numbers(p.fpi_epochs),
         ema_beta=p.ema_beta,
     )
-    settings = Settings(
+    settings = FixedPointOptions(
         chosen(p, "lambda_fpi", c.lambda_fpi),
         c.train_mu,
         c.train_sigma,
@@ -301,7 +301,7 @@ def build_flow(config, context):
         len(train.classes),
         FlowConfig(**as_tuples),
         Options(**config["options"]),
-        Settings(**config["settings"]),
+        FixedPointOptions(**config["settings"]),
         per_epoch,
         config["seed"],
         rows,

@@ -99,7 +99,7 @@ class PlainGame:
 
     def __init__(self, parts: Parts, stepsize: float, rounds: int, generator: torch.Generator):
         self.parts, self.rounds, self.generator = parts, rounds, generator
-        self.optimisers = [
+        self.optimizers = [
             torch.optim.Adam(getattr(parts, name).parameters(), lr=stepsize) for name in "CDZSX"
         ]
 
@@ -133,11 +133,11 @@ class PlainGame:
         half = torch.arange(len(x8)) < len(x8) // 2
         s_last, x_last = torch.cat([half, half & False]), torch.cat([half & False, half])
         losses = self.losses(c, d, z, s, x, s_last, x_last)
-        for optimiser in self.optimisers:
-            optimiser.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         sum(losses.values()).backward()
-        for optimiser in self.optimisers:
-            optimiser.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         return {k: v.detach() for k, v in losses.items()}
 
     def losses(self, c, d, z, s, x, s_last, x_last):
@@ -182,7 +182,7 @@ def arms(batch_size: int = IMAGES, **sizes) -> dict[str, Callable[[], dict[str, 
     for precision in ("float32", "bfloat16"):
         game = GameStage(
             copy.deepcopy(ours.parts),
-            ours.optimisers["C"].defaults["lr"],
+            ours.optimizers["C"].defaults["lr"],
             ours.rounds,
             ours.generator.clone_state(),
         )

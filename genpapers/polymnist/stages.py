@@ -37,11 +37,11 @@ def adam(module: nn.Module, stepsize: float) -> torch.optim.Adam:
     return torch.optim.Adam(parameters, lr=stepsize, fused=True, capturable=parameters[0].is_cuda)
 
 
-def descend(loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
+def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
     "One step down the gradient of `loss`."
-    optimiser.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    optimiser.step()
+    optimizer.step()
 
 # %% ../../nbs/polymnist/stages.ipynb #ps000008
 class ClassifierStage:
@@ -49,7 +49,7 @@ class ClassifierStage:
 
     def __init__(self, colours: Colours, classes: int, n: int, stepsize: float, device="cpu"):
         self.net, self.colours = on_device(Encoder(3, classes, n), device), colours.to(device)
-        self.classes, self.optimiser = classes, adam(self.net, stepsize)
+        self.classes, self.optimizer = classes, adam(self.net, stepsize)
 
     def logits(self, x: Tensor) -> Tensor:
         "x: (B, 3, 28, 28) normalised -> (B, classes)."
@@ -60,7 +60,7 @@ class ClassifierStage:
         x, label = batch
         logits = self.logits(self.colours.normalise(x))
         loss = cross_entropy(logits, one_hot(label, self.classes))
-        descend(loss, self.optimiser)
+        descend(loss, self.optimizer)
         return {"loss": loss.detach(), "accuracy": (logits.argmax(1) == label).float().mean()}
 
 # %% ../../nbs/polymnist/stages.ipynb #ps000011
@@ -94,7 +94,7 @@ class GeneratorStage:
         self, nz: int, n: int, stepsize: float, generator: torch.Generator, flip: float = 0.001
     ):
         self.nets = on_device(PairNetworks(nz, n), generator.device)
-        self.optimiser, self.generator, self.flip = adam(self.nets, stepsize), generator, flip
+        self.optimizer, self.generator, self.flip = adam(self.nets, stepsize), generator, flip
 
     def losses(self, c: Tensor, s: Tensor) -> dict[str, Tensor]:
         "z and s (their sum is L_p) and q (L_q): sums over units, means over the batch."
@@ -114,7 +114,7 @@ class GeneratorStage:
         c, s = one_hot(batch[0], NC), batch[1].float()
         flipped = uniform(s.shape, self.generator) < self.flip
         losses = self.losses(c, torch.where(flipped, 1 - s, s))
-        descend(sum(losses.values()), self.optimiser)
+        descend(sum(losses.values()), self.optimizer)
         return {k: v.detach() for k, v in losses.items()}
 
     @torch.no_grad()
@@ -163,7 +163,7 @@ class GameStage:
             generator,
             rounds,
         )
-        self.optimisers = {name: adam(getattr(parts, name), stepsize) for name in "CDZSX"}
+        self.optimizers = {name: adam(getattr(parts, name), stepsize) for name in "CDZSX"}
         self._source = source
 
     def pairs(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
@@ -188,10 +188,10 @@ class GameStage:
     def step(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         "batch: x (B, 3, 28, 28) uint8, c (B,), d (B,); without a source also pairs c (B,), s (B, 1, 28, 28) uint8."
         examples, ends, values = self.complete(batch), last_sampled(len(batch[0])), {}
-        for name, optimiser in self.optimisers.items():
+        for name, optimizer in self.optimizers.items():
             losses = part_losses(
                 self.parts, name, learned_from(name, examples, ends), self.generator
             )
-            descend(sum(losses.values()), optimiser)
+            descend(sum(losses.values()), optimizer)
             values |= {k: v.detach() for k, v in losses.items()}
         return values

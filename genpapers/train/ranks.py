@@ -83,17 +83,17 @@ class RankLoop(Loop):
         self.generators = [v for v in values if isinstance(v, torch.Generator)]
         self.seeds = [g.initial_seed() for g in self.generators]
         self.seed = torch.initial_seed()
-        for optimiser in (v for v in values if isinstance(v, torch.optim.Optimizer)):
-            optimiser.register_step_pre_hook(self.join_gradients)
+        for optimizer in (v for v in values if isinstance(v, torch.optim.Optimizer)):
+            optimizer.register_step_pre_hook(self.join_gradients)
 
     def sum_up(self, tensors: list[Tensor]) -> None:
         "Every tensor becomes the weighted mean of those of all ranks."
         as_one(tensors, lambda flat: dist.all_reduce(flat.mul_(self.weight)), self.fabric.device)
 
-    def join_gradients(self, optimiser: torch.optim.Optimizer, *_) -> None:
+    def join_gradients(self, optimizer: torch.optim.Optimizer, *_) -> None:
         "The gradients of the whole batch in place of those of the share."
         grown = [
-            p for group in optimiser.param_groups for p in group["params"] if p.grad is not None
+            p for group in optimizer.param_groups for p in group["params"] if p.grad is not None
         ]
         self.sum_up([p.grad for p in grown])
 
