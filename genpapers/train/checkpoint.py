@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..base.files import UserError, digest_of, write_atomically
+from ..base.files import UserError, decides_nothing, digest_of, write_atomically
 
 # %% ../../nbs/train/checkpoint.ipynb #82a83ea2
 def is_plain(value) -> bool:
@@ -121,6 +121,7 @@ class CheckpointError(UserError):
     "A checkpoint that is not what was written."
 
 
+@decides_nothing
 def save_state(path: str | Path, state) -> str:
     "Write a nested state atomically as one safetensors file; its digest."
     tensors: dict[str, Tensor] = {}
@@ -130,6 +131,7 @@ def save_state(path: str | Path, state) -> str:
     return digest
 
 
+@decides_nothing
 def load_state(path: str | Path):
     "Read a nested state; a file that was cut short or altered by a single bit is a `CheckpointError`."
     try:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Training', 'TrainingError', 'Averages', 'format_rows', 'append_metrics', 'cut_metrics', 'read_metrics', 'StopSignals',
-           'Loop', 'random_state', 'restore_random', 'fit']
+           'Loop', 'generator_states', 'restore_generators', 'fit']
 
 # %% ../../nbs/train/loop.ipynb #38f3cab6
 import csv
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from ..base.files import UserError, write_atomically
 from .checkpoint import CheckpointError, load_state, restore, save_state, state_of
-from .devices import make_fabric
+from .devices import autocast
 from .progress import Progress
 
 # %% ../../nbs/train/loop.ipynb #40e39e7d
@@ -36,13 +37,9 @@ class Training:
     niterations: int
     log_every: int = 100  # steps between two rows of metrics
     average: str = "running"  # "running", or "interval": the mean since the last row
-    evaluate: Callable[[], dict[str, float]] | None = (
-        None  # further metrics, such as those of a test set
-    )
+    evaluate: Callable[[], dict[str, float]] | None = None  # more metrics, as of a test set
     evaluate_every: int = 0  # steps between evaluations; the last step is always evaluated
-    callbacks: tuple[
-        tuple[int, Callable[[int, Path], None]], ...
-    ] = ()  # (every, f(step, folder)): panels and the like
+    callbacks: tuple[tuple[int, Callable[[int, Path], None]], ...] = ()  # (every, f(step, folder))
 
 # %% ../../nbs/train/loop.ipynb #4c01a3ec
 class TrainingError(UserError):
@@ -65,10 +62,8 @@ class Averages:
         if self.mean is None:
             self.names, self.mean = list(terms), torch.zeros_like(values)
             self.broken = torch.full_like(values, -1, dtype=torch.int64)
-        self.mean, self.broken = (
-            self.mean.to(values.device),
-            self.broken.to(values.device),
-        )  # after a resume on a GPU
+        here = values.device  # other than the state's after a resume on a GPU
+        self.mean, self.broken = self.mean.to(here), self.broken.to(here)
         weight = 1 / (self.count + 1)
         self.mean = self.mean.lerp(values, max(weight, 0.001) if self.kind == "running" else weight)
         self.broken = self.broken.where((self.broken >= 0) | values.isfinite(), t)
@@ -82,7 +77,8 @@ class Averages:
         if steps:
             name = min(steps, key=steps.get)
             raise TrainingError(
-                f"{name} was not finite at step {steps[name]}; the last good checkpoint is kept, try a smaller stepsize"
+                f"{name} was not finite at step {steps[name]}; "
+                "the last good checkpoint is kept, try a smaller stepsize"
             )
 
     def read(self) -> dict[str, float]:
@@ -115,7 +111,7 @@ def cut_metrics(path: Path, step: int) -> None:
 
 
 def read_metrics(path: str | Path) -> pd.DataFrame:
-    "The metrics as a table with a row per logged step and a column per name (NaN where a name was not logged)."
+    "A row per logged step, a column per name (NaN where a name was not logged)."
     table = pd.read_csv(path, float_precision="round_trip")
     return table.pivot_table("value", "step", "name", sort=False).sort_index()
 
@@ -168,11 +164,12 @@ class Loop:
             state = load_state(self.checkpoint)
             if set(state) != {"step", "seconds", "model", "averages", "random"}:
                 raise CheckpointError(
-                    f"{self.checkpoint} is not a training's checkpoint; remove it to train from the start"
+                    f"{self.checkpoint} is not a training's checkpoint; "
+                    "remove it to train from the start"
                 )
             restore(self.training.model, state["model"])
             restore(self.averages, state["averages"])
-            restore_random(state["random"])
+            restore_generators(state["random"])
             self.t, self.seconds = state["step"], state["seconds"]
         cut_metrics(self.metrics, self.t)
 
@@ -187,7 +184,7 @@ class Loop:
             "seconds": self.seconds,
             "model": model,
             "averages": averages,
-            "random": random_state(),
+            "random": generator_states(),
         }
         save_state(self.checkpoint, state)
 
@@ -202,17 +199,21 @@ class Loop:
         "Whether something that happens every so many steps, and at the end, happens now."
         return self.t == self.training.niterations or (every > 0 and self.t % every == 0)
 
-    def report(self, progress: Progress) -> None:
-        "Write what is due after a step: averages, evaluation, callbacks."
+    def measure(self) -> dict[str, float]:
+        "What is logged after this step, averages and evaluation; empty where nothing is due."
         values = {}
         if self.due(self.training.log_every):
             self.averages.check()
             values = self.averages.read()
-            progress.values(dict(list(values.items())[:3]))
         if self.training.evaluate and self.due(self.training.evaluate_every):
             values |= self.training.evaluate()
-        if values:
+        return values
+
+    def report(self, progress: Progress) -> None:
+        "Write and show what is due after a step."
+        if values := self.measure():
             append_metrics(self.metrics, self.t, values)
+            progress.values(dict(list(values.items())[:3]))
         for every, callback in self.training.callbacks:
             if self.due(every):
                 callback(self.t, self.folder)
@@ -235,7 +236,7 @@ class Loop:
         return self.seconds
 
 
-def random_state() -> dict:
+def generator_states() -> dict:
     "The states of torch's own generators."
     return {
         "cpu": torch.get_rng_state(),
@@ -243,7 +244,7 @@ def random_state() -> dict:
     }
 
 
-def restore_random(state: dict) -> None:
+def restore_generators(state: dict) -> None:
     "Put the states of torch's own generators back."
     torch.set_rng_state(state["cpu"])
     if state["cuda"] and torch.cuda.is_available():
@@ -252,14 +253,15 @@ def restore_random(state: dict) -> None:
 
 def fit(
     training: Training,
-    folder: str
-    | Path,  # receives metrics.csv and checkpoint.safetensors; continues from what is there
+    folder: str | Path,  # metrics.csv and checkpoint.safetensors; goes on from what is there
     precision: str = "float32",  # float32 or bfloat16 (autocast around every step)
     device: torch.device | str = "cpu",
     checkpoint_seconds: float = 60.0,  # between two checkpoints
     label: str = "training",
 ) -> float:  # seconds of training, those before an interruption included
-    "Train to the end. An interrupted training continues bit for bit; a loss that is not finite is a `TrainingError`."
+    """Train to the end. An interrupted training continues bit for bit.
+
+    A loss that is not finite is a `TrainingError`."""
     Path(folder).mkdir(parents=True, exist_ok=True)
-    context = make_fabric(torch.device(device), precision).autocast
+    context = partial(autocast, precision, torch.device(device))
     return Loop(training, Path(folder), context, checkpoint_seconds, label).run()
