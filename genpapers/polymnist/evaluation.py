@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data.batches import generator_for
 from ..data.pixels import eight_bit, unit
-from ..data.polymnist import NSTYLES, STYLES, PolyMNIST, binarise
+from ..data.polymnist import STYLES, PolyMNIST, binarise
 from ..data.sources import Images
 from ..nets.distributions import bernoulli, one_hot
 from .blackbox import Limit, load_blackbox, segmentations_of
@@ -29,7 +29,7 @@ def test_rows(images: PolyMNIST, per_style: int, seed: int = 0) -> Tensor:
     if not per_style:
         return torch.arange(len(images))
     g = generator_for(seed, "test rows")
-    rows = ((images.d == d).nonzero()[:, 0] for d in range(NSTYLES))
+    rows = ((images.d == d).nonzero()[:, 0] for d in range(ND))
     return torch.cat([r[torch.randperm(len(r), generator=g)[:per_style]] for r in rows])
 
 
