@@ -13,11 +13,12 @@ from genpapers.base.files import UserError
 from genpapers.base.paper import find_paper
 from genpapers.base.parameters import resolve
 from genpapers.nets.convs import n_parameters
+from genpapers.nets.distributions import one_hot
 from genpapers.polymnist.bench import random_batch
 from genpapers.polymnist.blackbox import export_blackbox, load_blackbox
-from genpapers.polymnist.parts import Colours, Parts, one_hot
+from genpapers.polymnist.conditionals import Colours, Conditionals
+from genpapers.polymnist.plan import plan
 from genpapers.polymnist.stages import ClassifierStage, GameStage, GeneratorStage, PairNetworks
-from genpapers.polymnist.training import plan
 
 COLOURS = Colours(torch.full((3,), 0.4), torch.full((3,), 0.25))
 WAITING = (
@@ -49,7 +50,7 @@ def stages():
     return {
         "classifier": (ClassifierStage(COLOURS, 10, 2, 1e-3), (x, c)),
         "generator": (GeneratorStage(3, 2, 1e-3, g), (c, s)),
-        "game": (GameStage(Parts(COLOURS, 3, 4, 2), 1e-3, 2, g), (x, c, d, c_pairs, s)),
+        "game": (GameStage(Conditionals(COLOURS, 3, 4, 2), 1e-3, 2, g), (x, c, d, c_pairs, s)),
     }
 
 
@@ -76,7 +77,9 @@ def within(event):
 
 
 def waits(call):
-    "Operators of `call` that make the host wait for a device, inside an exported program too; not Adam's reading of its step counter."
+    """Operators of `call` that make the host wait for a device, inside an exported program too.
+
+    Adam's reading of its step counter is not one."""
     with torch.profiler.profile() as profile:
         call()
     found = [within(event) for event in profile.events() if any(w in event.name for w in WAITING)]
@@ -87,7 +90,7 @@ def test_fresh_pairs_from_the_black_box_make_a_step_wait_for_nothing(tmp_path):
     torch.manual_seed(0)
     limiting = load_blackbox(export_blackbox(PairNetworks(nz=3, n=2), tmp_path))
     game = GameStage(
-        Parts(COLOURS, 3, 4, 2),
+        Conditionals(COLOURS, 3, 4, 2),
         1e-3,
         2,
         torch.Generator().manual_seed(0),
@@ -102,12 +105,12 @@ def test_fresh_pairs_from_the_black_box_make_a_step_wait_for_nothing(tmp_path):
 
 
 def test_parameter_counts_are_those_of_the_papers_tables():
-    parts = Parts(COLOURS)
-    counts = {name: n_parameters(getattr(parts, name)) for name in "CDZSX"}
+    conditionals = Conditionals(COLOURS)
+    counts = {name: n_parameters(getattr(conditionals, name)) for name in "CDZSX"}
     assert counts == {"C": 55_850, "D": 46_965, "Z": 60_944, "S": 183_936, "X": 2_679_800}
-    assert n_parameters(parts.X.prior) == 1_771_778
-    assert n_parameters(parts.X.encoder) == 572_096
-    assert n_parameters(parts.X.decoder) == 335_926
+    assert n_parameters(conditionals.X.prior) == 1_771_778
+    assert n_parameters(conditionals.X.encoder) == 572_096
+    assert n_parameters(conditionals.X.decoder) == 335_926
     assert n_parameters(ClassifierStage(COLOURS, 10, 16, 1e-4).net) == 52_090
     nets = PairNetworks()
     assert [n_parameters(m) for m in (nets.prior, nets.decoder, nets.encoder)] == [
@@ -126,7 +129,8 @@ def test_the_black_box_runs_where_this_project_is_not_installed(tmp_path):
 import sys, torch
 program = torch.export.load(sys.argv[1]).module()
 u = torch.rand(5, 5, 787, generator=torch.Generator().manual_seed(1))
-print(program(torch.eye(10)[:5], u).sum().item(), any(name.startswith("genpapers") for name in sys.modules))
+ours = [name for name in sys.modules if name.startswith("genpapers")]
+print(program(torch.eye(10)[:5], u).sum().item(), bool(ours))
 """
     command = [sys.executable, "-I", "-c", code, str(tmp_path / "generator.pt2")]
     result = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -25,10 +25,11 @@ from ..metrics.classifier import cfid
 from ..metrics.probe import probe_frozen
 from ..amr import results as amr_results, views as amr_views
 from ..nfpi import model as nfpi_training
-from ..polymnist import parts as polymnist_parts
+from ..polymnist.evaluation import random_code_segmentations
 from ..mnist_style import model as style
 from ..symvae import samples as symvae_samples
 from ..nets.convs import n_parameters
+from ..nets.distributions import bernoulli, one_hot
 from ..base.paper import find_paper
 from ..train.runs import Run, RunSpec
 
@@ -129,20 +130,14 @@ class PairGenerator(Compared):
 
     @torch.no_grad()
     def reconstructions(self, images, labels):
-        c, s = (
-            polymnist_parts.one_hot(labels.to(self.device), 10),
-            binarise(images.to(self.device)).float(),
-        )
-        z = polymnist_parts.bernoulli(
+        c, s = one_hot(labels.to(self.device), 10), binarise(images.to(self.device)).float()
+        z = bernoulli(
             self.model.nets.q_z(c, s), generator_for("comparison", "z", device=self.device)
         )
         return (self.model.nets.p_s(c, z) > 0).float()
 
     def drawn(self, labels, images, seed):
-        self.model.generator.manual_seed(seed)
-        return (
-            self.model.sample(polymnist_parts.one_hot(labels.to(self.device), 10)) > 0.5
-        ).float()
+        return random_code_segmentations(self.model, labels.to(self.device), seed)
 
 # %% ../../nbs/comparison/methods.ipynb #cm000010
 class ClassFlow(Compared):
