@@ -21,7 +21,7 @@ from genpapers.metrics.fid import (
     inception_network,
     inception_state,
 )
-from genpapers.symvae.training import plan
+from genpapers.symvae.plan import plan
 from genpapers.train.checkpoint import load_state
 from genpapers.train.runs import RunSettings, ensure, ensure_all
 
