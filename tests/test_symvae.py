@@ -1,4 +1,4 @@
-"""What a notebook cell cannot test of symvae: resuming a training, and FID against pytorch-fid's own program."""
+"""What a cell cannot test of symvae: resuming, continuing, and FID by pytorch-fid's program."""
 
 import shutil
 import subprocess

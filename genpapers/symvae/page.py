@@ -36,8 +36,8 @@ _CLAIMS = (
         "Symmetric learning has a far better limiting distribution than ELBO, in all experiments.",
         "table of FID, columns limiting",
         "limiting FID 4.1, 5.0, 42.4 against 36.6, 14.2, 119.2",
-        "limiting distance of symmetric learning below two thirds of ELBO's in all three experiments"
-        "; open where one has a collapsed model or other data",
+        "limiting distance of symmetric learning below two thirds of ELBO's"
+        " in all three experiments; open where one has a collapsed model or other data",
         figure="limiting",
     ),
     Claim(
