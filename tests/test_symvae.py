@@ -1,4 +1,4 @@
-"""What a notebook cell cannot test of symvae: resuming a training, and FID against pytorch-fid's own program."""
+"""What a cell cannot test of symvae: resuming, continuing, and FID by pytorch-fid's program."""
 
 import shutil
 import subprocess
@@ -21,7 +21,7 @@ from genpapers.metrics.fid import (
     inception_network,
     inception_state,
 )
-from genpapers.symvae.training import plan
+from genpapers.symvae.plan import plan
 from genpapers.train.checkpoint import load_state
 from genpapers.train.runs import RunSettings, ensure, ensure_all
 

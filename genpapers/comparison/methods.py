@@ -100,7 +100,7 @@ class SymmetricVAE(Compared):
         return [self.model.model]
 
     def prepared(self, images: Tensor) -> Tensor:
-        return self.model.model.image.prepare(images.to(self.device))
+        return self.model.model.image.from_bytes(images.to(self.device))
 
     def codes(self, images):
         generator = generator_for("comparison", "codes", device=self.device)
@@ -113,7 +113,7 @@ class SymmetricVAE(Compared):
         means, _ = symvae_samples.limiting_images(
             self.model.model, self.prepared(images), 1, generator
         )
-        return symvae_samples.exported(self.model.model, means)
+        return self.model.model.image.to_bytes(means)
 
     def drawn(self, labels, images, seed):
         return torch.cat(
