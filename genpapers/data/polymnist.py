@@ -16,7 +16,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from ..base.files import digest_of
+from ..base.files import decides_nothing, digest_of
 from .polymnist_archive import NSTYLES, SIZE, official_arrays, official_folder
 from .sources import IDX, DataError, Images, data_roots, find_collection, load
 
@@ -184,6 +184,7 @@ def _composed(
 
 
 @cache
+@decides_nothing
 def load_polymnist(
     source: str,  # auto, official, composed or embedded
     split: str,  # train or test
@@ -212,6 +213,7 @@ def load_polymnist(
     return _composed(digits, pictures, split, root)
 
 
+@decides_nothing
 def digits_of(
     source: str, split: str, root: str | Path | None = None, digits: str = "mnist"
 ) -> Images:

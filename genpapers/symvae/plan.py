@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from ..base.files import UserError, file_digest, read_json
+from ..base.files import UserError, file_digest
 from ..data.sources import load, presence
-from ..train.runs import RunSpec, finished_seconds
+from ..train.specs import RunSpec, finished_record
 
 # %% ../../nbs/symvae/plan.ipynb #svplan04
 @dataclass(frozen=True)
@@ -77,8 +77,7 @@ def _config(p: SimpleNamespace, experiment: str, method: str) -> dict:
 def _loaded(folder: str, names: list[str]) -> tuple[str, Path]:
     "Name and folder (absolute) of the finished run in `folder`; any but one of `names`: UserError."
     path = Path(folder).expanduser().resolve()
-    finished = path.is_dir() and finished_seconds(path) is not None
-    record = read_json(path / "config.json") if finished else {}
+    record = finished_record(path) or {}
     if record.get("paper") != "symvae" or record.get("name") not in names:
         known = ", ".join(names)
         raise UserError(
