@@ -21,7 +21,7 @@ from .sources import IDX, DataError, Images, data_roots, read_verified
 
 # %% ../../nbs/data/colour.ipynb #da-colour-pickle
 class _InertArray:
-    "Stands in for a numpy array inside a pickle: keeps the state that it is given and does nothing."
+    "Stands in for a numpy array inside a pickle: keeps its state and does nothing."
 
     def __init__(self, *args):
         pass
@@ -238,7 +238,7 @@ def _read_tiles(path: Path) -> np.ndarray:  # (N, 3, 32, 32) uint8
 
 
 def _read_mosaics(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    "Images and labels of a split of a mosaic folder; training batches that are missing are skipped."
+    "Images and labels of a split of a mosaic folder; missing training batches are skipped."
     with np.load(folder / "labels.npz", allow_pickle=False) as file:
         all_labels = file[split].astype(np.int64)
     batches = [f"data_batch_{i}.webp" for i in range(1, 6)]

@@ -20,5 +20,5 @@ def load_labelled(
     split: str = "train",  # or test
     root: str | Path | None = None,  # the parameter `data_dir`: looked into first
 ) -> Images:
-    "A data set by name; kept in memory for the next call. Unknown names and broken files are a `DataError`."
+    "A data set by name; kept in memory for the next call. Raises `DataError`."
     return load(name, split, root) if name in GREY else load_colour(name, split, root)
