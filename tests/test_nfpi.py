@@ -1,4 +1,4 @@
-"""Fixed point iteration flows: what a notebook cell cannot test (resumption, every preset, precision of a whole step)."""
+"""Fixed point flows: what a cell cannot test: resumption, every preset, a whole step in bfloat16."""
 
 from types import SimpleNamespace
 
@@ -11,12 +11,18 @@ from genpapers.nfpi.configs import CONFIGS, find_config
 from genpapers.nfpi.fpi import FixedPointOptions, Gaussians, iterate
 from genpapers.nfpi.model import trained_flow
 from genpapers.nfpi.page import PAPER
-from genpapers.nfpi.training import build_classifier, build_flow, plan
+from genpapers.nfpi.plan import plan
+from genpapers.nfpi.training import build_classifier, build_flow
 from genpapers.train.checkpoint import state_of
 from genpapers.train.loop import fit
-from genpapers.train.runs import RunSettings, ensure_all
+from genpapers.train.runs import Context, RunSettings, ensure_all
 
 CPU = torch.device("cpu")
+SEED = 3
+
+
+def context(**needs):
+    return Context(CPU, None, needs, SEED)
 
 
 def parameters(**changes):
@@ -36,7 +42,7 @@ def parameters(**changes):
         "classifier_per_class": 6,
         "classifier_batch_size": 20,
         "lambda_fpi": 1e3,
-        "seed": 3,
+        "seed": SEED,
         "data_dir": None,
     }
     return SimpleNamespace(**(PAPER.scales["smoke"] | tiny | changes))
@@ -51,12 +57,12 @@ def assert_same(a, b):
         ), path
 
 
-def trained(build, config, context, folder, *ends):
+def trained(build, config, given, folder, *ends):
     "The state after training up to each of `ends` in turn, as after interruptions."
     folder.mkdir()
     for end in ends:
         torch.manual_seed(0)
-        training = build(dict(config), context)
+        training = build(dict(config), given)
         training.niterations = end
         fit(training, folder, "float32", CPU, 1e9, "test")
     return state_of(training.model)
@@ -65,10 +71,9 @@ def trained(build, config, context, folder, *ends):
 @pytest.mark.parametrize("variant", ["data_init", "mean", "mean_var"])
 def test_resumed_flow_equals_uninterrupted(variant, tmp_path):
     config = plan(parameters(configs=f"mnist5k/{variant}", classifier_flow=variant))[0].config
-    context = SimpleNamespace(device=CPU, data_dir=None, needs={})
-    whole = trained(build_flow, config, context, tmp_path / "whole", 7)
+    whole = trained(build_flow, config, context(), tmp_path / "whole", 7)
     parts = trained(
-        build_flow, config, context, tmp_path / "parts", 2, 5, 7
+        build_flow, config, context(), tmp_path / "parts", 2, 5, 7
     )  # before, and after, the fixed point iteration at step 3
     assert_same(whole, parts)
     assert len(whole["history"]) == (variant != "data_init")
@@ -77,10 +82,9 @@ def test_resumed_flow_equals_uninterrupted(variant, tmp_path):
 def test_resumed_classifier_on_resampled_images_equals_uninterrupted(tmp_path):
     specs = plan(parameters())
     runs = ensure_all(specs[:1], RunSettings(runs_dir=tmp_path, device="cpu", precision="float32"))
-    context = SimpleNamespace(device=CPU, data_dir=None, needs=runs)
     assert_same(
-        trained(build_classifier, specs[1].config, context, tmp_path / "whole", 7),
-        trained(build_classifier, specs[1].config, context, tmp_path / "parts", 4, 7),
+        trained(build_classifier, specs[1].config, context(**runs), tmp_path / "whole", 7),
+        trained(build_classifier, specs[1].config, context(**runs), tmp_path / "parts", 4, 7),
     )
 
 
@@ -88,8 +92,8 @@ def test_weights_of_one_run_start_another(tmp_path):
     settings = RunSettings(runs_dir=tmp_path, device="cpu", precision="float32")
     first = ensure_all(plan(parameters())[:1], settings)["mean"]
     config = plan(parameters(weights_from=str(first.folder)))[0].given
-    model = build_flow(config, SimpleNamespace(device=CPU, data_dir=None, needs={})).model
-    model.start()
+    model = build_flow(config, context()).model
+    model.initialise()
     for mine, theirs in zip(
         model.flow.parameters(), trained_flow(first.model).parameters(), strict=True
     ):
@@ -108,7 +112,7 @@ def test_a_step_in_bfloat16_keeps_log_determinants(tmp_path):
     losses = {}
     for amp in (False, True):
         torch.manual_seed(0)
-        training = build_flow(dict(config), SimpleNamespace(device=CPU, data_dir=None, needs={}))
+        training = build_flow(dict(config), context())
         for t in range(3):
             with torch.autocast("cpu", torch.bfloat16, enabled=amp):
                 losses[amp] = training.model.step(training.batches(t))["bpd"]
@@ -178,8 +182,7 @@ def test_a_folder_of_shards_is_a_training_set_with_classes(tmp_path, size):
 
 def test_resumed_flow_with_held_out_images_equals_uninterrupted(tmp_path):
     config = plan(parameters(held_out=0.2))[0].config
-    context = SimpleNamespace(device=CPU, data_dir=None, needs={})
-    whole = trained(build_flow, config, context, tmp_path / "whole", 7)
-    assert_same(whole, trained(build_flow, config, context, tmp_path / "parts", 2, 5, 7))
-    plain = trained(build_flow, config | {"held_out": 0.0}, context, tmp_path / "plain", 7)
+    whole = trained(build_flow, config, context(), tmp_path / "whole", 7)
+    assert_same(whole, trained(build_flow, config, context(), tmp_path / "parts", 2, 5, 7))
+    plain = trained(build_flow, config | {"held_out": 0.0}, context(), tmp_path / "plain", 7)
     assert not torch.equal(whole["mu"], plain["mu"])

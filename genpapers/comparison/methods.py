@@ -148,11 +148,13 @@ class ClassFlow(Compared):
         return [nfpi_training.trained_flow(self.model)]
 
     def codes(self, images):
-        return nfpi_training.encode(self.model, images.to(self.device), centre=True)[0]
+        return nfpi_training.encode(self.model, images.to(self.device))[0]
 
     def drawn(self, labels, images, seed):
         generator = generator_for("comparison", seed, device=self.device)
-        return nfpi_training.sample(self.model, labels.to(self.device), self.temperature, generator)
+        return nfpi_training.sample_images(
+            self.model, labels.to(self.device), self.temperature, generator
+        )
 
 
 class Mixing(Compared):

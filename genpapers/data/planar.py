@@ -6,38 +6,54 @@
 __all__ = ['planar_points']
 
 # %% ../../nbs/data/planar.ipynb #da-tsne-imports
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from ..base.files import digest_of, write_atomically
 from .sources import DataError
 
 # %% ../../nbs/data/planar.ipynb #da-tsne-fn
-def planar_points(images, labels, folder, seed=0, perplexity=30.0):
-    """t-SNE of images (N, C, H, W) uint8 (torch) -> points (N, 2) float32 and labels (N,) int64, numpy.
+_SEED = 0  # t-SNE's `random_state`, as published
 
-    Kept in `folder` by the digest of pixels and options; a kept file that was altered is a DataError."""
-    from io import BytesIO
 
-    pixels, y = images.flatten(1).numpy(), labels.numpy()
-    path = (
-        Path(folder) / f"tsne-{digest_of(repr((pixels.shape, seed, perplexity)), pixels)[:16]}.npz"
-    )
+def planar_points(
+    images: Tensor,  # (N, ...), bytes or floats
+    labels: Tensor,  # (N,) int64
+    folder: str | Path,  # where maps are kept
+    perplexity: float = 30.0,
+) -> tuple[np.ndarray, np.ndarray]:  # points (N, 2) float32 and labels (N,) int64
+    "t-SNE of flattened images; a kept file that was altered is a `DataError`."
+    pixels = images.flatten(1).numpy()
+    digest = digest_of(repr((pixels.shape, _SEED, perplexity)), pixels)
+    path = Path(folder) / f"tsne-{digest[:16]}.npz"
     if not path.is_file():
-        from sklearn.manifold import TSNE
+        _write_points(path, _tsne(pixels, perplexity))
+    return _read_points(path), labels.numpy()
 
-        points = (
-            TSNE(2, random_state=seed, perplexity=perplexity, n_jobs=1)
-            .fit_transform(pixels.astype(np.float32))
-            .astype(np.float32)
-        )
-        buffer = BytesIO()
-        np.savez(buffer, points=points, digest=np.frombuffer(digest_of(points).encode(), np.uint8))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, buffer.getvalue())
+
+def _tsne(pixels: np.ndarray, perplexity: float) -> np.ndarray:
+    "The map (N, 2) of pixels (N, D), on one thread."
+    from sklearn.manifold import TSNE
+
+    tsne = TSNE(2, random_state=_SEED, perplexity=perplexity, n_jobs=1)
+    return tsne.fit_transform(pixels.astype(np.float32)).astype(np.float32)
+
+
+def _write_points(path: Path, points: np.ndarray) -> None:
+    "Write points and their digest."
+    buffer = BytesIO()
+    np.savez(buffer, points=points, digest=np.frombuffer(digest_of(points).encode(), np.uint8))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, buffer.getvalue())
+
+
+def _read_points(path: Path) -> np.ndarray:
+    "The points of a file, if they are those that it was written with; else a `DataError`."
     with np.load(path, allow_pickle=False) as file:
         points, digest = file["points"], file["digest"].tobytes().decode()
     if digest_of(points) != digest:
         raise DataError(f"{path} was altered; remove it and it will be computed again")
-    return points, y
+    return points

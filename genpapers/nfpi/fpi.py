@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['FixedPointError', 'MissingClasses', 'DuplicateGaussians', 'NotFinite', 'Gaussians', 'ClassStatistics', 'check_finite',
-           'initial_gaussians', 'pairwise_kl', 'FixedPointOptions', 'pair_weights', 'check_distinct', 'push',
-           'mean_update', 'spread_term', 'variance_sides', 'variance_update', 'Solution', 'kl_summary', 'iterate',
-           'step_sizes', 'fixed_point', 'equidistant_kl', 'lambda_sweep']
+           'initial_gaussians', 'pairwise_kl', 'FixedPointOptions', 'pair_weights', 'push', 'mean_update',
+           'variance_sides', 'variance_update', 'Solution', 'kl_summary', 'iterate', 'fixed_point', 'equidistant_kl',
+           'lambda_sweep']
 
 # %% ../../nbs/nfpi/fpi.ipynb #nfpi-fpi-imports
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..base.files import UserError
 
@@ -37,19 +39,23 @@ class NotFinite(FixedPointError):
 class Gaussians(NamedTuple):
     "Diagonal Gaussians, one a class."
 
-    mu: torch.Tensor  # means (K, d)
-    v: torch.Tensor  # variances (K, d), positive
+    mu: Tensor  # means (K, d)
+    v: Tensor  # variances (K, d), positive
 
 
 class ClassStatistics:
     "Running class means and unbiased variances in float64."
 
-    def __init__(self, nclasses, d, device="cpu"):
-        make = lambda *shape: torch.zeros(shape, dtype=torch.float64, device=device)
-        self.n, self.m, self.m2 = make(nclasses, 1), make(nclasses, d), make(nclasses, d)
+    def __init__(self, nclasses: int, d: int, device: torch.device | str = "cpu"):
+        zeros = lambda *shape: torch.zeros(shape, dtype=torch.float64, device=device)
+        self.n, self.m, self.m2 = zeros(nclasses, 1), zeros(nclasses, d), zeros(nclasses, d)
 
-    def add(self, z, y):
-        "Takes latents z (N, d) of classes y (N,), int64 in [0, K). No host synchronisation."
+    def add(
+        self,
+        z: Tensor,  # latents (N, d)
+        y: Tensor,  # their classes (N,), int64 in [0, K)
+    ) -> None:
+        "Takes a batch into account. No host synchronisation."
         z = z.detach().to(torch.float64)
         n = torch.zeros_like(self.n).index_add_(0, y, torch.ones_like(z[:, :1]))
         m = torch.zeros_like(self.m).index_add_(0, y, z) / n.clamp(min=1)
@@ -59,8 +65,8 @@ class ClassStatistics:
         self.m += delta * n / total
         self.n += n
 
-    def gaussians(self):
-        "Means and unbiased variances as `Gaussians`. Raises MissingClasses, NotFinite."
+    def gaussians(self) -> Gaussians:
+        "Means and unbiased variances. Raises `MissingClasses`, `NotFinite`."
         few = (self.n[:, 0] < 2).nonzero().flatten().tolist()
         if few:
             raise MissingClasses(
@@ -69,23 +75,31 @@ class ClassStatistics:
         return check_finite(Gaussians(self.m.clone(), self.m2 / (self.n - 1)), "class statistics")
 
 
-def check_finite(g, what):
-    "Returns g, or raises NotFinite naming `what` and the first classes concerned."
+def check_finite(
+    g: Gaussians,
+    name: str,  # of the Gaussians, for the error
+) -> Gaussians:
+    "The same Gaussians; `NotFinite` names the first classes with NaN or infinity."
     bad = ~(torch.isfinite(g.mu) & torch.isfinite(g.v)).all(1)
     if bad.any():
-        raise NotFinite(
-            f"{what}: NaN or infinity in class indices {bad.nonzero().flatten().tolist()[:10]}"
-        )
+        classes = bad.nonzero().flatten().tolist()[:10]
+        raise NotFinite(f"{name}: NaN or infinity in class indices {classes}")
     return g
 
 # %% ../../nbs/nfpi/fpi.ipynb #nfpi-fpi-init
-def initial_gaussians(statistics, identity_diag):
-    "The Gaussians before any iteration: the statistics, with unit variances if `identity_diag`."
+def initial_gaussians(
+    statistics: Gaussians,  # of the data
+    identity_diag: bool,  # variances one in place of theirs
+) -> Gaussians:
+    "The Gaussians before any iteration."
     return statistics._replace(v=torch.ones_like(statistics.v)) if identity_diag else statistics
 
 # %% ../../nbs/nfpi/fpi.ipynb #nfpi-fpi-kl
-def pairwise_kl(mu, v):
-    "(K, K) table of KL(N(mu_i, v_i) || N(mu_j, v_j)) from (K, d) means and variances; row index: first argument."
+def pairwise_kl(
+    mu: Tensor,  # (K, d)
+    v: Tensor,  # (K, d)
+) -> Tensor:  # (K, K), row index: first argument
+    "KL(N(mu_i, v_i) || N(mu_j, v_j)) of all pairs."
     mu, iv, logdet = mu - mu.mean(0), 1 / v, v.log().sum(1)
     quad = (v + mu**2) @ iv.T - 2 * mu @ (mu * iv).T + (mu**2 * iv).sum(1)
     kl = 0.5 * (quad - mu.shape[1] + logdet - logdet[:, None])
@@ -94,63 +108,71 @@ def pairwise_kl(mu, v):
 # %% ../../nbs/nfpi/fpi.ipynb #nfpi-fpi-settings
 @dataclass(frozen=True)
 class FixedPointOptions:
-    "Options of the fixed point iteration; the defaults are those of the published image configurations."
+    "Options of the fixed point iteration, by default those of the published image configurations."
 
     lambda_fpi: float = 1e5  # weight of the pair term; kappa = lambda / (K (K - 1))
     train_mu: bool = True  # iterate the means
     train_sigma: bool = True  # iterate the variances
     isotropic: bool = True  # mean update with variances averaged over dimensions
-    broadcast_q: bool = (
-        True  # published variance update sums the squared mean differences over all classes
-    )
+    broadcast_q: bool = True  # variance update as published: all classes' mean differences summed
     exp_den_update: bool = True  # S_ij = alpha D_ij; False: one scalar S
     alpha: float = 10.0  # scale of the divergences inside the exponential
     epsilon: float = 0.1  # stop when no class moves by more (L2 norm)
-    criterion: str = (
-        "absolute"  # absolute (published) or relative: epsilon times the norm of the iterate
-    )
     max_iters: int = 1000
     damping: float = 1.0  # part of each step that is taken; 1: the published iteration
     mode: str = "reference"  # reference: the published map; exact: a stationary point of J
-    spread: bool = (
-        True  # exact: the variances see (m - mu)^2 as J says; False: s alone, as published
-    )
+    mean_offset: bool = True  # exact: the variances see (m - mu)^2; False: not, as published
 
-    def kappa(self, nclasses):
+    def kappa(self, nclasses: int) -> float:
         "lambda / (K (K - 1))."
         return self.lambda_fpi / (nclasses * (nclasses - 1))
 
 
-def pair_weights(kl, alpha=10.0, exp_den_update=True):
-    "(K, K) weights W, zero diagonal, from the pairwise KL table."
+def pair_weights(kl: Tensor, alpha: float = 10.0, exp_den_update: bool = True) -> Tensor:
+    "(K, K) weights W, zero diagonal, from the pairwise KL table (K, K)."
     off = 1 - torch.eye(len(kl), dtype=kl.dtype, device=kl.device)
     scale = alpha * (kl + 1 - off if exp_den_update else kl.sum() / off.sum())
     return off * torch.exp(-kl / scale) / scale
 
 
-def check_distinct(kl, floor=1e-9):
-    "Raises DuplicateGaussians, naming the first pair whose divergence is below `floor`."
-    pairs = (kl + torch.eye(len(kl), dtype=kl.dtype, device=kl.device) <= floor).nonzero()
+_SMALLEST_KL = 1e-9  # below it two Gaussians are one
+
+
+def _check_distinct(kl: Tensor) -> None:
+    "Raises `DuplicateGaussians`, naming the first pair whose divergence is all but zero."
+    eye = torch.eye(len(kl), dtype=kl.dtype, device=kl.device)
+    pairs = (kl + eye <= _SMALLEST_KL).nonzero()
     if len(pairs):
         raise DuplicateGaussians(
-            f"classes {tuple(pairs[0].tolist())} own the same Gaussian (KL below {floor:g}); "
-            "do their images carry two labels?"
+            f"classes {tuple(pairs[0].tolist())} own the same Gaussian "
+            f"(KL below {_SMALLEST_KL:g}); do their images carry two labels?"
         )
 
 # %% ../../nbs/nfpi/fpi.ipynb #nfpi-fpi-mean
-def push(mu, a, b, W):
-    "a_i * sum_j (W_ij b_j + W_ji b_i) * (mu_i - mu_j), shape (K, d), without a (K, K, d) table."
+def push(
+    mu: Tensor,  # (K, d)
+    a: Tensor,  # (K, d)
+    b: Tensor,  # (K, d)
+    W: Tensor,  # (K, K)
+) -> Tensor:  # (K, d)
+    "a_i * sum_j (W_ij b_j + W_ji b_i) * (mu_i - mu_j), without a (K, K, d) table."
     outward = mu * (W @ b) - W @ (b * mu)
     return a * (outward + b * (mu * W.sum(0)[:, None] - W.T @ mu))
 
 
-def mean_update(g, m, W, kappa, isotropic=True):
-    "One update of the means (K, d); m: empirical means."
+def mean_update(
+    g: Gaussians,
+    m: Tensor,  # empirical means (K, d)
+    W: Tensor,  # pair weights (K, K)
+    kappa: float,
+    isotropic: bool,  # variances averaged over the dimensions
+) -> Tensor:  # (K, d)
+    "One update of the means."
     average = (lambda x: x.mean(1, keepdim=True).expand_as(x)) if isotropic else (lambda x: x)
     return m + kappa * push(g.mu, average(g.v), average(1 / g.v), W)
 
 # %% ../../nbs/nfpi/fpi.ipynb #nfpi-fpi-var
-def spread_term(mu, v, W, broadcast_q=False):
+def _second_moments(mu: Tensor, v: Tensor, W: Tensor, broadcast_q: bool) -> Tensor:
     "sum_j W_ji (Q_ij + v_j), shape (K, d)."
     if broadcast_q:
         r = len(mu) * mu**2 - 2 * mu * mu.sum(0) + (mu**2).sum(0)
@@ -158,16 +180,24 @@ def spread_term(mu, v, W, broadcast_q=False):
     return mu**2 * W.sum(0)[:, None] - 2 * mu * (W.T @ mu) + W.T @ (mu**2 + v)
 
 
-def variance_sides(g, s, W, kappa, broadcast_q=False):
-    "(A, B) of the variance equation, each (K, d); a stationary point of J has v * dJ/dv = (A - B) / 2v."
+def variance_sides(
+    g: Gaussians,
+    s: Tensor,  # empirical variances (K, d)
+    W: Tensor,  # pair weights (K, K)
+    kappa: float,
+    broadcast_q: bool = False,
+) -> tuple[Tensor, Tensor]:  # each (K, d)
+    "(A, B) of the variance equation; a stationary point of J has v * dJ/dv = (A - B) / 2v."
     mu = g.mu - g.mu.mean(0)
     tau = kappa * (W.sum(1) - W.sum(0))
-    A = (1 + tau)[:, None] * g.v + kappa * spread_term(mu, g.v, W, broadcast_q)
+    A = (1 + tau)[:, None] * g.v + kappa * _second_moments(mu, g.v, W, broadcast_q)
     return A, s + kappa * g.v**2 * (W @ (1 / g.v))
 
 
-def variance_update(g, s, W, kappa, broadcast_q=True):
-    "One update of the variances (K, d); s: empirical variances."
+def variance_update(
+    g: Gaussians, s: Tensor, W: Tensor, kappa: float, broadcast_q: bool
+) -> Tensor:  # (K, d)
+    "One update of the variances; s: empirical ones (K, d), W: pair weights (K, K)."
     A, B = variance_sides(g, s, W, kappa, broadcast_q)
     return (B / A).sqrt()
 
@@ -176,12 +206,12 @@ class Solution(NamedTuple):
     "Where the iteration ended."
 
     gaussians: Gaussians
-    history: list  # one dict an iteration: step_mu, step_v, min_kl, mean_kl, max_kl
+    history: list[dict]  # one an iteration: step_mu, step_v, min_kl, mean_kl, max_kl
     converged: bool
 
 
-def kl_summary(kl):
-    "Smallest, mean and largest divergence of two different classes."
+def kl_summary(kl: Tensor) -> dict[str, float]:
+    "Smallest, mean and largest divergence of two different classes in a table (K, K)."
     pairs = kl[~torch.eye(len(kl), dtype=torch.bool, device=kl.device)]
     return {
         "min_kl": pairs.min().item(),
@@ -190,63 +220,59 @@ def kl_summary(kl):
     }
 
 
-def iterate(g, m, s, settings):
-    "One iteration of the published map. Returns the new Gaussians and the KL table of the old ones."
-    kl, kappa = pairwise_kl(*g), settings.kappa(len(m))
-    if settings.train_mu or settings.train_sigma:
-        check_distinct(kl)
-    W = pair_weights(kl, settings.alpha, settings.exp_den_update)
-    mu = mean_update(g, m, W, kappa, settings.isotropic) if settings.train_mu else g.mu
-    v = variance_update(g, s, W, kappa, settings.broadcast_q) if settings.train_sigma else g.v
-    return check_finite(
-        Gaussians(g.mu.lerp(mu, settings.damping), g.v.lerp(v, settings.damping)), "iterate"
-    ), kl
+def iterate(
+    g: Gaussians,
+    m: Tensor,  # empirical means (K, d)
+    s: Tensor,  # empirical variances (K, d)
+    options: FixedPointOptions,
+) -> tuple[Gaussians, Tensor]:  # the new Gaussians, and the KL table (K, K) of the old ones
+    "One iteration of the published map. Raises `DuplicateGaussians`, `NotFinite`."
+    kl, kappa = pairwise_kl(*g), options.kappa(len(m))
+    if options.train_mu or options.train_sigma:
+        _check_distinct(kl)
+    W = pair_weights(kl, options.alpha, options.exp_den_update)
+    mu = mean_update(g, m, W, kappa, options.isotropic) if options.train_mu else g.mu
+    v = variance_update(g, s, W, kappa, options.broadcast_q) if options.train_sigma else g.v
+    damped = Gaussians(g.mu.lerp(mu, options.damping), g.v.lerp(v, options.damping))
+    return check_finite(damped, "iterate"), kl
 
 
-def step_sizes(new, old, criterion):
-    "Largest L2 step of a class, means and variances apart; relative to the size of the old iterate if asked."
-    sizes = [(a - b).norm(dim=1) for a, b in zip(new, old)]
-    if criterion == "relative":
-        sizes = [size / b.norm(dim=1).clamp(min=1e-30) for size, b in zip(sizes, old)]
-    return [size.max().item() for size in sizes]
-
-
-def fixed_point(g, m, s, settings):
-    """Runs the iteration from Gaussians g (K, d) on empirical means m and variances s (K, d), all float64.
-
-    Returns a Solution. Raises DuplicateGaussians, NotFinite."""
+def fixed_point(
+    g: Gaussians,  # where the iteration starts, float64
+    m: Tensor,  # empirical means (K, d), float64
+    s: Tensor,  # empirical variances (K, d), float64
+    options: FixedPointOptions,
+) -> Solution:
+    "Runs the published iteration. Raises `DuplicateGaussians`, `NotFinite`."
     check_finite(Gaussians(m, s), "statistics")
     history, converged = [], False
-    while not converged and len(history) < settings.max_iters:
+    while not converged and len(history) < options.max_iters:
         old = g
-        g, kl = iterate(old, m, s, settings)
-        step_mu, step_v = step_sizes(g, old, settings.criterion)
+        g, kl = iterate(old, m, s, options)
+        step_mu, step_v = ((a - b).norm(dim=1).max().item() for a, b in zip(g, old))
         history.append({"step_mu": step_mu, "step_v": step_v, **kl_summary(kl)})
-        converged = max(step_mu, step_v) <= settings.epsilon
+        converged = max(step_mu, step_v) <= options.epsilon
     return Solution(g, history, converged)
 
 # %% ../../nbs/nfpi/fpi.ipynb #nfpi-fpi-eq
-def equidistant_kl(lambda_fpi, nclasses, alpha=10.0, rho=0.0):
-    "KL divergence of every pair at the mean-only fixed point of `nclasses` equidistant classes with unit variances."
+def equidistant_kl(lambda_fpi: float, nclasses: int, alpha: float, rho: float) -> float:
+    "Divergence of every pair at the mean-only fixed point; equidistant classes, variances one."
     return 2 * lambda_fpi / (nclasses - 1) * math.exp(-1 / alpha) / alpha / (1 - rho)
 
 # %% ../../nbs/nfpi/fpi.ipynb #nfpi-fpi-sweep
-def lambda_sweep(m, settings, lambdas):
-    "Mean-only fixed points with unit variances from means m (K, d): a row per lambda with KL summary and closed form."
+def lambda_sweep(
+    m: Tensor,  # class means (K, d)
+    options: FixedPointOptions,  # but for lambda, mode and what is iterated
+    lambdas: Iterable[float],
+) -> list[dict]:  # a row per lambda: KL summary, rho, closed form
+    "Mean-only fixed points with unit variances."
     rows, g = [], Gaussians(m, torch.ones_like(m))
     radius = lambda mu: (mu - mu.mean(0)).norm(dim=1).mean()
+    mean_only = replace(options, train_mu=True, train_sigma=False, mode="reference")
     for lambda_fpi in lambdas:
-        chosen = replace(
-            settings, lambda_fpi=lambda_fpi, train_mu=True, train_sigma=False, mode="reference"
-        )
-        solution = fixed_point(g, m, g.v, chosen)
+        solution = fixed_point(g, m, g.v, replace(mean_only, lambda_fpi=lambda_fpi))
         rho = (radius(m) / radius(solution.gaussians.mu)).item()
-        rows.append(
-            {
-                "lambda": lambda_fpi,
-                **kl_summary(pairwise_kl(*solution.gaussians)),
-                "rho": rho,
-                "closed_form": equidistant_kl(lambda_fpi, len(m), chosen.alpha, rho),
-            }
-        )
+        closed_form = equidistant_kl(lambda_fpi, len(m), options.alpha, rho)
+        summary = kl_summary(pairwise_kl(*solution.gaussians))
+        rows.append({"lambda": lambda_fpi, **summary, "rho": rho, "closed_form": closed_form})
     return rows
