@@ -125,22 +125,24 @@ def chosen_methods(p: SimpleNamespace, default: list[str]) -> list[str]:
     return methods
 
 
-def folder_experiments(p: SimpleNamespace, folder: str) -> list[Experiment]:
-    """The folder's experiments of the methods asked for: one each, or all with `every_lamb`.
+def experiments_of_method(folder: str, method: str, every_lamb: bool) -> list[Experiment]:
+    """The folder's experiments of a method: its rows of the table, or all.
 
-    A method that the folder lacks takes the settings of its first row.
+    A method that the folder lacks takes the settings of the first row.
     """
-    rows, chosen = table_rows(folder), []
-    published = rows
-    if p.every_lamb:
-        published = [e for e in EXPERIMENTS.values() if e.folder == folder]
-    for method in chosen_methods(p, list(dict.fromkeys(e.method for e in rows))):
-        found = [e for e in published if e.method == method]
-        if not found:
-            lamb = METHOD_RECIPES[method].get("lamb", rows[0].lamb)
-            found = [replace(rows[0], method=method, setting=f"lamb{lamb:g}", lamb=lamb)]
-        chosen += found
-    return chosen
+    rows = table_rows(folder)
+    published = EXPERIMENTS.values() if every_lamb else rows
+    found = [e for e in published if (e.folder, e.method) == (folder, method)]
+    if found:
+        return found
+    lamb = METHOD_RECIPES[method].get("lamb", rows[0].lamb)
+    return [replace(rows[0], method=method, setting=f"lamb{lamb:g}", lamb=lamb)]
+
+
+def folder_experiments(p: SimpleNamespace, folder: str) -> list[Experiment]:
+    "The folder's experiments of the methods asked for, else of all that it has."
+    methods = chosen_methods(p, list(dict.fromkeys(e.method for e in table_rows(folder))))
+    return [e for m in methods for e in experiments_of_method(folder, m, bool(p.every_lamb))]
 
 
 def experiments_asked_for(p: SimpleNamespace) -> list[Experiment]:
@@ -232,8 +234,7 @@ def sprites_specs(p: SimpleNamespace) -> list[RunSpec]:
     "The small dSprites comparison that accompanies another table."
     specs = []
     for method in as_list(p.sprites_methods):
-        setting = "beta100" if method == "vae" else "lamb1"
-        e = EXPERIMENTS[f"dsprites/{method}_{setting}"]
+        e = experiments_of_method("dsprites", method, every_lamb=False)[0]
         config = overridden(published_config(e), p, OF_THE_TABLE)
         steps = p.sprites_niterations or steps_of_epochs(config, e.epochs)
         specs.append(spec_of(f"dsprites-{method}", config, steps, p, p.seed, labels_of(e)))

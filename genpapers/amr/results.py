@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from .experiments import FOLDERS, METHOD_RECIPES, METHOD_TITLES
+from .model import AMR
 from .splits import Examples, Splits, splits_of
+from .vae import BetaVAE
 from .views import codes_of, different_pairs, mixed_towards, shown
 from ..data.dsprites import FACTOR_SIZES, VARYING, render
 from ..metrics import fid
@@ -62,7 +64,7 @@ def splits_of_run(run: Run) -> Splits:
     return splits_of(run.spec.given, run.spec.seed, run.context.data_dir)
 
 
-def _coded(model, examples: Examples) -> tuple[np.ndarray, np.ndarray]:
+def _coded(model: AMR, examples: Examples) -> tuple[np.ndarray, np.ndarray]:
     "Codes (n, length) and labels (n,) of the first 10,000 examples."
     images, labels = examples.images[:10_000], examples.labels[:10_000]
     return codes_of(model, images).flatten(1).cpu().numpy(), labels.numpy()
@@ -133,7 +135,7 @@ def compare(
 
 # %% ../../nbs/amr/results.ipynb #2a116043
 @torch.no_grad()
-def made_of(model, images: Tensor) -> dict[str, Tensor]:
+def made_of(model: AMR, images: Tensor) -> dict[str, Tensor]:
     """Reconstructions and, of models that mix, mixes (N, c, H, W) in [0, 1] of uint8 images.
 
     Draws from a copy of the model's generator: looking changes nothing.
@@ -151,12 +153,12 @@ def judge_for(splits: Splits, niterations: int) -> Classifier:
     return train_classifier(splits.train.images, splits.train.labels, niterations=niterations)
 
 
-def cfid_row(model, judge: Classifier, images: Tensor) -> dict[str, float]:
+def cfid_row(model: AMR, judge: Classifier, images: Tensor) -> dict[str, float]:
     "cFID of reconstructions and mixes of images (N, c, H, W) uint8 against these themselves."
     return {name: cfid(judge, made, images) for name, made in made_of(model, images).items()}
 
 
-def fid_table(models: dict, images: Tensor, folder: Path) -> pd.DataFrame:
+def fid_table(models: dict[str, AMR], images: Tensor, folder: Path) -> pd.DataFrame:
     "FID of every model's reconstructions and mixes of images; `folder` keeps Inception's weights."
     inception = fid.Inception(folder)
     reference = fid.reference_moments(inception, images, folder)
@@ -168,7 +170,7 @@ def fid_table(models: dict, images: Tensor, folder: Path) -> pd.DataFrame:
 
 # %% ../../nbs/amr/results.ipynb #amr-results-asked
 @torch.no_grad()
-def asked_and_got(model, judge: Classifier, examples: Examples) -> dict[str, float]:
+def asked_and_got(model: AMR, judge: Classifier, examples: Examples) -> dict[str, float]:
     """Of pairs of different classes, the fractions of mixes whose class by `judge` is as asked.
 
     Beside it, the judge's accuracy on reconstructions.
@@ -187,12 +189,14 @@ def asked_and_got(model, judge: Classifier, examples: Examples) -> dict[str, flo
     }
 
 # %% ../../nbs/amr/results.ipynb #24fb3de6
-def _encoder_of(model) -> Callable[[np.ndarray], np.ndarray]:
+def _encoder_of(model: AMR | BetaVAE) -> Callable[[np.ndarray], np.ndarray]:
     "Factor indices (N, 6) to codes (N, Z)."
     return lambda factors: codes_of(model, render(factors)).cpu().numpy()
 
 
-def _disentanglement(model, votes: int, samples: int, points: int, pairs: int) -> dict[str, float]:
+def _disentanglement(
+    model: AMR | BetaVAE, votes: int, samples: int, points: int, pairs: int
+) -> dict[str, float]:
     "The FactorVAE score, as published, too, and the beta-VAE score, held out and not."
     encode, random = _encoder_of(model), np.random.RandomState(0)
     factors = FACTOR_SIZES, VARYING

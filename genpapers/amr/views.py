@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .class_mixer import combinations
 from .mixers import mix_at, triangle
+from .model import AMR
+from .vae import BetaVAE
 from ..data.pixels import signed
 
 
@@ -21,18 +23,18 @@ def shown(pictures: Tensor) -> np.ndarray:
     return (pictures.float() / 2 + 0.5).clamp(0, 1).cpu().numpy()
 
 
-def _device_of(model) -> torch.device:
+def _device_of(model: AMR | BetaVAE) -> torch.device:
     "Where a model's networks are."
     return next(model.f.parameters()).device
 
 
-def codes_of(model, images: Tensor) -> Tensor:
+def codes_of(model: AMR | BetaVAE, images: Tensor) -> Tensor:
     "Codes (N, ...) of pictures (N, c, H, W) uint8, on the model's device."
     return model.encode(images.to(_device_of(model)))
 
 # %% ../../nbs/amr/views.ipynb #5434aae9
 def interpolate(
-    model,
+    model: AMR,
     first: Tensor,  # (N, c, H, W) uint8
     second: Tensor,  # the same
     mixer: str = "mixup",
@@ -45,7 +47,7 @@ def interpolate(
 
 
 def triangle_mixes(
-    model,
+    model: AMR,
     three: Tensor,  # (3, c, H, W) uint8
     mixer: str,
     steps: int = 6,  # pictures along an edge
@@ -57,7 +59,7 @@ def triangle_mixes(
 
 # %% ../../nbs/amr/views.ipynb #d7a52497
 @torch.no_grad()
-def mixes_and_parents(model, images: Tensor) -> np.ndarray:
+def mixes_and_parents(model: AMR, images: Tensor) -> np.ndarray:
     """Five rows (5, N, c, H, W) in [0, 1] from images (N, c, H, W) uint8.
 
     Draws from a copy of the model's generator: looking changes nothing.
@@ -72,7 +74,7 @@ def mixes_and_parents(model, images: Tensor) -> np.ndarray:
 
 # %% ../../nbs/amr/views.ipynb #5239da32
 @torch.no_grad()
-def class_mixes(model, images: Tensor, attributes: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def class_mixes(model: AMR, images: Tensor, attributes: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Mixes (n, c, H, W) in [0, 1] and their attributes (n, Y), all that the parents can make.
 
     The parents: images (2, c, H, W) uint8, attributes (2, Y).
@@ -84,7 +86,7 @@ def class_mixes(model, images: Tensor, attributes: Tensor) -> tuple[np.ndarray, 
 
 @torch.no_grad()
 def mixed_towards(
-    model,
+    model: AMR,
     images: Tensor,  # (M, c, H, W) uint8
     attributes: Tensor,  # (M, Y)
     first: Tensor,  # rows (N,) of the first parents
@@ -99,7 +101,7 @@ def mixed_towards(
 
 # %% ../../nbs/amr/views.ipynb #4b1e65ec
 @torch.no_grad()
-def consistency(model, images: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def consistency(model: AMR, images: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Codes, half-way mixes with the next one and the codes of these mixes' pictures.
 
     images: (N, c, H, W) uint8; all three (N, length).
@@ -110,7 +112,7 @@ def consistency(model, images: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return tuple(t.flatten(1).cpu().numpy() for t in (h, h_mix, h_again))
 
 # %% ../../nbs/amr/views.ipynb #244d9209
-def frames(model, images: Tensor, mixer: str, steps: int) -> np.ndarray:
+def frames(model: AMR, images: Tensor, mixer: str, steps: int) -> np.ndarray:
     "(N * steps, c, H, W) in [0, 1]: a closed walk, each step from (1-p) h_i + p h_{i+1}."
     following = images.roll(-1, 0)
     walk = interpolate(model, following, images, mixer, steps + 1)[:, :-1]

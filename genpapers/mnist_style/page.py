@@ -86,7 +86,7 @@ PAPER = Paper(
         "styles_simple": "style vectors of the test set, simple model",
         "styles_adversarial": "style vectors of the test set, adversarial model",
         "reconstructions_simple": "test images above their reconstructions, simple model",
-        "reconstructions_adversarial": "test images above reconstructions, adversarial model",
+        "reconstructions_adversarial": "test images above their reconstructions, adversarial model",
         "accuracy": "accuracy per digit, both models",
         "errors": "distribution error per digit and style dimension, both models",
         "generated_simple": "digits drawn from random styles, simple model",
