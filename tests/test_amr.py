@@ -1,4 +1,4 @@
-"""Adversarial mixup resynthesis: what a notebook cell cannot test (runs on disk, resumption, every published experiment)."""
+"""Adversarial mixup resynthesis: runs on disk, resumption, every published experiment."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -6,24 +6,26 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from places import ROOT
 from scipy.io import savemat
 from states import leaves
 
-from genpapers.amr import training as amr_training
-from genpapers.amr.experiments import EXPERIMENTS, METHODS
+from genpapers.amr import splits as amr_splits
+from genpapers.amr.experiments import EXPERIMENTS, METHOD_RECIPES
+from genpapers.amr.page import PAPER
 from genpapers.amr.plan import plan, published_config
 from genpapers.amr.training import build, recipe_of
+from genpapers.base.parameters import declared_parameters
 from genpapers.data import colour
 from genpapers.train.checkpoint import state_of
 from genpapers.train.loop import fit
-from genpapers.train.runs import RunSettings, ensure_all
+from genpapers.train.runs import Context, RunSettings, ensure_all
 
 CPU = torch.device("cpu")
 SMALL = {
     "dataset": "mnist5k",
     "count": 120,
     "batch_size": 16,
-    "seed": 3,
     "nfeatures": 4,
     "evaluate_every": 0,
     "log_every": 1,
@@ -44,7 +46,7 @@ def configuration(name: str) -> dict:
 
 def trained(config: dict, folder, *ends: int) -> dict:
     "The state after training up to each of `ends` in turn, as after interruptions."
-    context = SimpleNamespace(device=CPU, data_dir=None)
+    context = Context(CPU, None, {}, seed=3)
     for end in ends:
         training = build(config | {"niterations": end}, context)
         fit(training, folder, "float32", CPU, 1e9, "test")
@@ -69,9 +71,8 @@ def test_resumed_equals_uninterrupted(name, tmp_path):
     whole, parts = (
         (tmp_path / part / "metrics.csv").read_text().splitlines() for part in ("whole", "parts")
     )
-    assert [
-        line for line in parts if line in set(whole)
-    ] == whole  # parts has one evaluation more, at its first end
+    # parts has one evaluation more, at its first end
+    assert [line for line in parts if line in set(whole)] == whole
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -80,34 +81,22 @@ def test_published_experiment_is_a_recipe(name):
     config = published_config(e)
     recipe = recipe_of(config)
     assert config["batch_size"] == 64 and recipe.lr == 1e-4 and recipe.lamb == e.lamb
-    if METHODS[e.method]["variant"] == "vae":
+    if METHOD_RECIPES[e.method]["variant"] == "vae":
         assert recipe.beta in (10, 11) and recipe.beta2 == 0.99
         return
-    assert (
-        recipe.code_length == e.code
-        and recipe.update_g_every == 5
-        and recipe.initialisation == "published"
-    )
+    assert recipe.code_length == e.code and recipe.update_g_every == 5
+    assert recipe.initialisation == "published"
     assert (recipe.beta1, recipe.beta2) == (0.5, 0.99)
-    assert recipe.weight_decay == (0 if e.table == 4 else 1e-5) and recipe.classes == (
-        0 if e.table == 4 else 10
-    )
+    assert recipe.weight_decay == (0 if e.table == 4 else 1e-5)
+    assert recipe.classes == (0 if e.table == 4 else 10)
 
 
-def parameters(**given):
-    names = (
-        "experiment",
-        "methods",
-        "dataset",
-        "epochs",
-        "niterations",
-        "data_dir",
-        "pictures",
-        "cls",
-        "sprites",
-        "batch_size",
-    )
-    return SimpleNamespace(**dict.fromkeys(names) | {"table": 1, "seed": 0, "seeds": 1} | given)
+DEFAULTS = {p.name: p.default for p in declared_parameters(PAPER, ROOT)}
+
+
+def parameters(**given) -> SimpleNamespace:
+    "The notebook's parameters without a preset."
+    return SimpleNamespace(**DEFAULTS | {"seeds": 1} | given)
 
 
 def test_plan_trains_once_and_is_reused(tmp_path):
@@ -116,16 +105,12 @@ def test_plan_trains_once_and_is_reused(tmp_path):
     )
     settings = RunSettings(runs_dir=tmp_path, device="cpu", precision="float32")
     first, second = ensure_all(plan(p), settings), ensure_all(plan(p), settings)
-    assert [r.reused for r in first.values()] == [False, False] and [
-        r.reused for r in second.values()
-    ] == [True, True]
-    assert {"recon", "loss_d", "valid_accuracy", "test_accuracy"} <= set(
-        second["mnist-k3_lamb10-s0"].metrics.columns
-    )
-    other = ensure_all(
-        [replace(plan(p)[0], seed=9, config=plan(p)[0].config | {"seed": 9})], settings
-    )
-    assert not next(iter(other.values())).reused
+    assert [r.reused for r in first.values()] == [False, False]
+    assert [r.reused for r in second.values()] == [True, True]
+    columns = set(second["mnist-k3_lamb10-s0"].metrics.columns)
+    assert {"recon", "loss_d", "valid_accuracy", "test_accuracy"} <= columns
+    (other,) = ensure_all([replace(plan(p)[0], seed=9)], settings).values()
+    assert not other.reused
 
 
 def test_a_folder_of_pictures_with_attributes_trains(tmp_path):
@@ -142,14 +127,15 @@ def test_a_folder_of_pictures_with_attributes_trains(tmp_path):
         "size": 32,
         "nfeatures": 4,
     }
-    (spec,) = plan(parameters(niterations=2, batch_size=4, mixer=None, k=None, **given))
+    (spec,) = plan(parameters(niterations=2, batch_size=4, **given))
+    assert spec.labels["folder"] == "pictures"
     settings = RunSettings(runs_dir=tmp_path / "runs", device="cpu", precision="float32")
     run = ensure_all([spec], settings)[spec.name]
     assert {"class_mix", "class_accuracy", "fool_sup"} <= set(run.metrics.columns)
 
 
 def write_svhn(folder, train: int, test: int, extra: int) -> None:
-    "A tiny SVHN in torchvision's layout: (H, W, 3, N) bytes and labels 1 to 10, ten standing for zero."
+    "A tiny SVHN in torchvision's layout: (H, W, 3, N) bytes, labels 1 to 10, ten for zero."
     random = np.random.RandomState(0)
     folder.mkdir()
     for name, n in (("train", train), ("test", test), ("extra", extra)):
@@ -183,43 +169,33 @@ COLOUR = {
 
 @pytest.mark.parametrize(("experiment", "length"), COLOUR.items())
 def test_colour_experiments_train(experiment, length, tmp_path, monkeypatch):
-    monkeypatch.setattr(amr_training, "SVHN_TRAIN", 40)
+    monkeypatch.setattr(amr_splits, "SVHN_TRAIN", 40)
     monkeypatch.setattr(colour, "published_md5", dict)  # these files are made here
     write_svhn(tmp_path / "svhn", train=40, test=12, extra=8)
     write_cifar10(tmp_path / "cifar-10-batches-bin", batch=8)
-    (spec,) = plan(
-        parameters(
-            experiment=experiment, niterations=2, batch_size=8, nfeatures=4, data_dir=tmp_path
-        )
-    )
-    run = ensure_all(
-        [spec],
-        RunSettings(runs_dir=tmp_path / "runs", data_dir=tmp_path, device="cpu", precision="float32"),
-    )[spec.name]
+    small = dict(niterations=2, batch_size=8, nfeatures=4, data_dir=tmp_path)
+    (spec,) = plan(parameters(experiment=experiment, **small))
+    settings = RunSettings(tmp_path / "runs", tmp_path, device="cpu", precision="float32")
+    run = ensure_all([spec], settings)[spec.name]
     assert run.model.recipe.n_channels == 3 and run.model.recipe.code_length == length
     assert {"valid_accuracy", "test_accuracy"} <= set(run.metrics.columns)
-    parts = amr_training.parts_of(spec.config, tmp_path)
-    assert (
-        parts.train.images.shape == (36, 3, 32, 32)
-        and len(parts.valid.labels) == 4
-        and set(parts.test.labels.tolist()) <= set(range(10))
-    )
-    assert run.model.decode(run.model.encode(parts.test.images)).shape == parts.test.images.shape
+    splits = amr_splits.splits_of(spec.config, spec.seed, tmp_path)
+    assert splits.train.images.shape == (36, 3, 32, 32) and len(splits.valid.labels) == 4
+    assert set(splits.test.labels.tolist()) <= set(range(10))
+    images = splits.test.images
+    assert run.model.decode(run.model.encode(images)).shape == images.shape
 
 
 def test_svhn_leaves_its_extra_part_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(amr_training, "SVHN_TRAIN", 40)
+    monkeypatch.setattr(amr_splits, "SVHN_TRAIN", 40)
     monkeypatch.setattr(colour, "published_md5", dict)  # these files are made here
     write_svhn(tmp_path / "svhn", train=40, test=12, extra=8)
-    without = amr_training.load_split("svhn", "train", tmp_path)
+    without = amr_splits.load_official("svhn", "train", tmp_path)
     assert len(without) == 40 and without.labels[9] == 0 and without.labels[0] == 1
-    monkeypatch.setattr(amr_training, "SVHN_TRAIN", 100)
-    whole = amr_training.load_split("svhn", "train", tmp_path)
-    assert (
-        len(whole) == 48
-        and torch.equal(whole.images[:40], without.images)
-        and whole.digest != without.digest
-    )
+    monkeypatch.setattr(amr_splits, "SVHN_TRAIN", 100)
+    whole = amr_splits.load_official("svhn", "train", tmp_path)
+    assert len(whole) == 48 and torch.equal(whole.images[:40], without.images)
+    assert whole.digest != without.digest
 
 
 def test_table_4_trains_on_sprites_whatever_the_data_set_says(tmp_path):
@@ -231,7 +207,6 @@ def test_table_4_trains_on_sprites_whatever_the_data_set_says(tmp_path):
         batch_size=4,
         nfeatures=4,
         count=30,
-        data_dir=None,
     )
     runs = ensure_all(plan(p), RunSettings(runs_dir=tmp_path, device="cpu", precision="float32"))
     assert list(runs) == [
@@ -239,7 +214,5 @@ def test_table_4_trains_on_sprites_whatever_the_data_set_says(tmp_path):
         "dsprites-vae_beta100-s0",
         "dsprites-vae_beta110-s0",
     ]
-    assert {
-        tuple(r.model.encode(torch.zeros(2, 1, 64, 64, dtype=torch.uint8)).shape)
-        for r in runs.values()
-    } == {(2, 10)}
+    blank = torch.zeros(2, 1, 64, 64, dtype=torch.uint8)
+    assert all(r.model.encode(blank).shape == (2, 10) for r in runs.values())

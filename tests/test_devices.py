@@ -9,7 +9,7 @@ import pytest
 from test_resume import only, same, start
 from toy_training import MEDIUM, settings, spec, step_saved, wait_for_step
 
-from genpapers.mnist_style.model import plan
+from genpapers.mnist_style.plan import plan
 from genpapers.train.checkpoint import load_state
 from genpapers.train.loop import TrainingError
 from genpapers.train.runs import ensure

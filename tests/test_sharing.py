@@ -56,7 +56,7 @@ def test_an_imported_run_is_used_as_if_it_had_been_trained_here(sent, tmp_path, 
 
 
 def test_a_paper_finds_its_imported_runs_and_says_why_it_would_not(tmp_path, monkeypatch):
-    from genpapers.mnist_style.model import plan
+    from genpapers.mnist_style.plan import plan
 
     given = dict(seed=0, niterations=2, models=["simple"], give_label=False, data_dir=None)
     specs = plan(SimpleNamespace(**find_paper("mnist_style").scales["smoke"] | given))
@@ -80,7 +80,7 @@ def test_a_paper_finds_its_imported_runs_and_says_why_it_would_not(tmp_path, mon
     monkeypatch.setattr("genpapers.train.runs.code_digest", lambda module: "other code")
     again = call(main, ["import", str(tmp_path / "a.zip"), "--runs-dir", str(tmp_path / "here")])
     assert (
-        "is here already, the same. A notebook here will not use it: the code behind genpapers.mnist_style.model differs."
+        "is here already, the same. A notebook here will not use it: the code behind genpapers.mnist_style.training differs."
         in again.output
     )
 

@@ -15,7 +15,7 @@ VARIANTS = ("ae", "baseline", "amr", "acai", "acai_published")
 
 @dataclass(frozen=True)
 class Recipe:
-    "Everything that decides the networks and the step of one training."
+    "Everything that decides the networks and the step of one training; a `UserError` if at odds."
 
     variant: str = "amr"
     mixer: str = "mixup"  # mixup, mixup2, fm, fm2, or kgan_fm_published
@@ -46,9 +46,7 @@ class Recipe:
     cls: float = 0.0  # weight of the attribute loss; > 0 turns supervised mixing on
     cls_loss: str = "bce"
     eps: float = 1e-8  # weight of the mask prior
-    mask_sees_parents: bool = (
-        False  # the mask network is told the parents' attributes too, not only the wanted ones
-    )
+    mask_sees_parents: bool = False  # the mask network gets the parents' attributes, too
     last_relu: bool = False  # the published mask network's last ReLU
 
     def __post_init__(self):
@@ -56,11 +54,11 @@ class Recipe:
             raise UserError(f"variant is {self.variant!r}; it must be one of {', '.join(VARIANTS)}")
         if self.variant.startswith("acai") and (self.mixer, self.k) != ("mixup", 2):
             raise UserError(
-                f"ACAI predicts one coefficient: it needs mixer 'mixup' and k 2, not {self.mixer!r} and {self.k}"
+                "ACAI predicts one coefficient: it needs mixer 'mixup' and k 2,"
+                f" not {self.mixer!r} and {self.k}"
             )
-        if self.cls > 0 and not (
-            self.n_attributes and self.variant == "amr" and self.networks == "maps"
-        ):
+        mixing = self.variant == "amr" and self.networks == "maps"
+        if self.cls > 0 and not (mixing and self.n_attributes):
             raise UserError(
                 "supervised mixing (cls > 0) needs attributes, variant 'amr' and networks 'maps'"
             )
@@ -68,6 +66,11 @@ class Recipe:
             raise UserError(
                 "bpc lets the probe's gradient flow into the encoder: it needs classes > 0"
             )
+
+    @property
+    def mixes(self) -> bool:
+        "Whether codes are mixed."
+        return self.variant not in ("ae", "baseline")
 
     @property
     def code_length(self) -> int:
