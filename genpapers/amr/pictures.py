@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from ..pictures.grids import GAP, ZOOM, film, grids, show_grid
-from ..pictures.style import bare, class_colours, legend_above, panels, styled
+from ..pictures.style import bare, class_colours, legend_above, panels, set_title, styled
 
 # %% ../../nbs/amr/pictures.ipynb #18d0ee77
 PANEL_ROWS = ("inputs", "reconstructions", "partners", "their reconstructions", "mixes")
@@ -95,7 +95,7 @@ def consistency_figure(
         ax.autoscale_view()
         ratio = np.abs(back - h_mix).mean() / np.abs(h - h.mean(0)).mean()
         bare(ax)
-        ax.set_title(f"{title}: {ratio:.2f} of the codes' deviation")
+        set_title(ax, f"{title}: {ratio:.2f} of the codes' deviation")
     dot = {"marker": "o", "ls": "", "ms": 4}
     legend_above(fig, {classes[k]: dot | {"color": colours[k]} for k in np.unique(labels)})
     return fig

@@ -14,7 +14,7 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import class_colours, legend_above, panels, styled
+from .style import class_colours, legend_above, panels, set_title, styled
 
 # %% ../../nbs/pictures/curves.ipynb #crv00005
 def long_table(
@@ -36,8 +36,11 @@ def long_table(
     return table
 
 # %% ../../nbs/pictures/curves.ipynb #crv00008
-_DASHES = {"training": "-", "test": "--"}
-_FEW = 20  # points of a line that are marked
+_LOOKS = {
+    "training": {"linestyle": "-", "marker": "o", "markersize": 3},
+    "test": {"linestyle": "--", "marker": "x", "markersize": 4},
+}
+_FEW = 20  # steps that are marked
 
 
 def _infinite(values: pd.Series, names: pd.Series) -> str:
@@ -50,24 +53,22 @@ def _infinite(values: pd.Series, names: pd.Series) -> str:
     return "\n".join(words)
 
 
-def _lines(ax: Axes, rows: pd.DataFrame, hue: str, palette: dict, dashes: str) -> None:
+def _looks(table: pd.DataFrame) -> dict[str, dict]:
+    "How the lines of each part look: marked where there are few points."
+    looks = {}
+    for part in filter(set(table["part"]).__contains__, _LOOKS):
+        few = table.loc[table["part"] == part, "step"].nunique() <= _FEW
+        looks[part] = _LOOKS[part] if few else _LOOKS[part] | {"marker": None}
+    return looks
+
+
+def _lines(ax: Axes, rows: pd.DataFrame, **look) -> None:
     "The lines of one part on an axis."
-    several = rows["seed"].nunique() > 1
-    seaborn.lineplot(
-        rows,
-        x="step",
-        y="value",
-        hue=hue,
-        palette=palette,
-        ax=ax,
-        legend=False,
-        linestyle=dashes,
-        marker="o" if rows["step"].nunique() <= _FEW else None,
-        markersize=3,
-        markeredgewidth=0,
-        estimator="mean" if several else None,
-        errorbar=("pi", 100) if several else None,
-    )
+    if rows["seed"].nunique() > 1:
+        look |= {"estimator": "mean", "errorbar": ("pi", 100)}
+    else:
+        look |= {"estimator": None}
+    seaborn.lineplot(rows, x="step", y="value", ax=ax, legend=False, markeredgecolor=None, **look)
 
 # %% ../../nbs/pictures/curves.ipynb #crv00009
 @styled
@@ -80,17 +81,18 @@ def curves(
 ) -> Figure:
     "Learning curves, a plot per value of `panel`."
     names = table[hue].cat.categories
-    palette = dict(zip(names, class_colours(len(names))))
+    palette, looks = dict(zip(names, class_colours(len(names)))), _looks(table)
     groups = table.groupby(panel, observed=True)
     fig, axes = panels(len(groups), across, (2.6, 2.0))
     for ax, (title, rows) in zip(axes, groups):
         for part, some in rows[np.isfinite(rows["value"])].groupby("part"):
-            _lines(ax, some, hue, palette, _DASHES[part])
+            _lines(ax, some, hue=hue, palette=palette, **looks[part])
         ax.text(0.98, 0.96, _infinite(rows["value"], rows[hue]), transform=ax.transAxes,
                 ha="right", va="top", fontsize=7)  # fmt: skip
-        ax.set(title=title, xlabel=xlabel, ylabel="")
-    looks = {name: {"color": colour} for name, colour in palette.items()}
-    if table["part"].nunique() > 1:
-        looks |= {part: {"color": "0.4", "ls": dashes} for part, dashes in _DASHES.items()}
-    legend_above(fig, looks)
+        set_title(ax, title)
+        ax.set(xlabel=xlabel, ylabel="")
+    entries = {name: {"color": colour} for name, colour in palette.items()}
+    if len(looks) > 1:
+        entries |= {part: look | {"color": "0.4"} for part, look in looks.items()}
+    legend_above(fig, entries)
     return fig

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from ..data.pixels import eight_bit
-from .style import bare, panels, styled
+from .style import bare, panels, set_title, styled
 
 # %% ../../nbs/pictures/grids.ipynb #grd00004
 GAP = 2  # white pixels around every image
@@ -50,7 +50,7 @@ def show_grid(
         centres = GAP + side / 2 + (side + GAP) * np.arange(len(labels))
         axis.set_ticks(centres, labels, fontsize=8)
     ax.tick_params(labeltop=True, labelbottom=False)
-    ax.set_title(title)
+    set_title(ax, title)
 
 
 def grids(

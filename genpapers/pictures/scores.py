@@ -14,10 +14,9 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from scipy.stats import binomtest
 
-from .style import class_colours, legend_above, panels, styled
+from .style import class_colours, legend_above, panels, set_title, styled
 
 # %% ../../nbs/pictures/scores.ipynb #scr00004
 class Score(NamedTuple):
@@ -89,8 +88,8 @@ def accuracy_dots(
     height = lines * (0.14 + 0.12 * len(scores)) + 0.6
     fig, (ax,) = panels(1, 1, (5.4, max(1.4, height)))
     show_dots(ax, scores, published)
-    ax.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    ax.set_title(title)
+    ax.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.4g} %")
+    set_title(ax, title)
     looks = {}
     if len(scores) > 1:
         colours = class_colours(len(scores))
@@ -141,7 +140,8 @@ def heat_maps(
     fig, axes = panels(len(tables), len(tables), size, sharey=True)
     for ax, (title, table) in zip(axes, tables.items()):
         show_heat(ax, table, rows, columns, norm, cmap, words and words[title])
-        ax.set(title=title, xlabel=xlabel)
+        set_title(ax, title)
+        ax.set_xlabel(xlabel)
         ax.label_outer(remove_inner_ticks=True)
     axes[0].set_ylabel(ylabel)
     bar = fig.colorbar(axes[0].collections[0], ax=axes, shrink=0.8)

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
-from .style import bare, class_colours, legend_above, panels, styled
+from .style import bare, class_colours, legend_above, panels, set_title, styled
 
 # %% ../../nbs/pictures/tsne.ipynb #tsn00005
 @styled
@@ -31,7 +31,7 @@ def scatter(
         ax.scatter(*points[order].T, s, colours[labels[order]], alpha=0.7, linewidths=0)
         ax.set_aspect("equal", adjustable="datalim")
         bare(ax)
-        ax.set_title(title)
+        set_title(ax, title)
     present = np.unique(np.concatenate([labels for _, labels in clouds.values()]))
     dot = {"marker": "o", "ls": "", "ms": 4}
     legend_above(fig, {classes[k]: dot | {"color": colours[k]} for k in present})

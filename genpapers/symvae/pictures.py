@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..pictures.style import class_colours, legend_above, panels, styled
+from ..pictures.style import class_colours, legend_above, panels, set_title, styled
 from ..pictures.tsne import maps
 
 # %% ../../nbs/symvae/pictures.ipynb #svpic07
@@ -36,7 +36,8 @@ def informations(
         for name in sorted(found):
             bits = np.sort(np.asarray(found[name]))[::-1]
             ax.step(np.arange(1, len(bits) + 1), bits, where="mid", color=colours[name])
-        ax.set(ylim=(-0.02, 1.02), title=title, xlabel="code bit, sorted")
+        set_title(ax, title)
+        ax.set(ylim=(-0.02, 1.02), xlabel="code bit, sorted")
     legend_above(fig, {layers[name]: {"color": colour} for name, colour in colours.items()})
     return fig
 
