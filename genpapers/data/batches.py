@@ -15,7 +15,7 @@ from ..base.files import UserError, digest_of
 
 # %% ../../nbs/data/batches.ipynb #ab1f1f14
 def generator_for(
-    *what,  # what the numbers are for: a seed and any further numbers or words
+    *what: object,  # what the numbers are for: a seed and any further numbers or words
     device: torch.device | str = "cpu",
 ) -> torch.Generator:
     "A generator whose seed is a digest of `what`: independent streams without hand-made offsets."
@@ -33,13 +33,15 @@ class Batches:
         mode: str = "epochs",  # "epochs": permutations; "draws": independent draws with replacement
         drop_last: bool = False,  # epochs only: leave out the last, smaller batch
     ):
-        self.tensors, self.batch_size, self.seed, self.mode = tuple(tensors), batch_size, seed, mode
+        self.tensors, self.batch_size = tuple(tensors), batch_size
+        self.seed, self.mode = seed, mode
         self.length = len(self.tensors[0])
         if mode not in ("epochs", "draws"):
             raise UserError(f"mode is {mode!r}; it must be 'epochs' or 'draws'")
         if not 1 <= batch_size <= self.length:
             raise UserError(
-                f"batch_size is {batch_size}; with {self.length} examples it must lie in 1 to {self.length}"
+                f"batch_size is {batch_size}; "
+                f"with {self.length} examples it must lie in 1 to {self.length}"
             )
         self.per_epoch = self.length // batch_size if drop_last else -(-self.length // batch_size)
         self._round, self._order = -1, None
@@ -48,10 +50,11 @@ class Batches:
         "Rows of step `t`, (batch_size,) int64 on the tensors' device."
         epoch, position = divmod(t, self.per_epoch)
         if epoch != self._round:
-            self._round, self._order = epoch, self._draw(epoch)
+            self._round, self._order = epoch, self._order_of(epoch)
         return self._order[position * self.batch_size : (position + 1) * self.batch_size]
 
-    def _draw(self, epoch: int) -> Tensor:
+    def _order_of(self, epoch: int) -> Tensor:
+        "The rows of an epoch in their order."
         generator = generator_for(self.seed, self.mode, epoch)
         if self.mode == "epochs":
             order = torch.randperm(self.length, generator=generator)

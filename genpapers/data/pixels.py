@@ -27,19 +27,22 @@ def unit(images: Tensor) -> Tensor:
 
 
 def eight_bit(images: Tensor) -> Tensor:
-    "Floats in [0, 1] rounded to uint8, values outside clipped; uint8 images (...) stay as they are."
+    "Floats (...) in [0, 1] rounded to uint8, values outside clipped; uint8 stays as it is."
     if images.dtype == torch.uint8:
         return images
     return (images.float() * 255).round().clamp(0, 255).to(torch.uint8)
 
 # %% ../../nbs/data/pixels.ipynb #pix00008
-def resized(images: Tensor, size: int, chunk: int = 10_000) -> Tensor:
+_CHUNK = 10_000  # images at a time, as floats
+
+
+def resized(images: Tensor, size: int) -> Tensor:
     "uint8 (N, C, H, W) to uint8 (N, C, size, size), bilinear; unchanged when they have the size."
     if tuple(images.shape[-2:]) == (size, size):
         return images
     smooth = images.shape[-1] > size
     parts = [
         F.interpolate(x.float(), (size, size), mode="bilinear", antialias=smooth)
-        for x in images.split(chunk)
+        for x in images.split(_CHUNK)
     ]
     return torch.cat([p.round().clamp(0, 255).to(torch.uint8) for p in parts])
