@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from ..base.files import digest_of
-from ..data.colour import load_colour
 from ..data.dsprites import TOTAL
 from ..data.folder import load_folder
 from ..data.pixels import resized
-from ..data.sources import Images, load
+from ..data.labelled import load_labelled
+from ..data.sources import Images
 from ..data.splits import subset, train_valid, training_size
 from ..nets.distributions import one_hot
 
@@ -64,9 +64,7 @@ def load_official(
     data_dir: str | Path | None = None,
 ) -> Images:
     "A labelled set, greys or colours; of SVHN's training part without the extra one."
-    if name not in ("svhn", "cifar10"):
-        return load(name, split, data_dir)
-    images = load_colour(name, split, data_dir)
+    images = load_labelled(name, split, data_dir)
     return first_images(images, SVHN_TRAIN) if (name, split) == ("svhn", "train") else images
 
 # %% ../../nbs/amr/splits.ipynb #amr-splits-labelled

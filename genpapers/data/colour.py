@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..base.files import digest_of
+from ..base.files import decides_nothing, digest_of
 from .sources import IDX, DataError, Images, data_roots, read_verified
 
 # %% ../../nbs/data/colour.ipynb #da-colour-pickle
@@ -297,6 +297,7 @@ def _read_colour(
 
 
 @cache
+@decides_nothing
 def load_colour(
     name: str,  # cifar10, cifar100, svhn, or a folder in a data root
     split: str = "train",  # or test

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.files import UserError, digest_of
+from ..base.files import UserError, decides_nothing, digest_of
 from .sources import data_roots
 
 FACTOR_SIZES = (1, 3, 6, 40, 32, 32)  # of colour, shape, scale, orientation, position x and y
@@ -126,6 +126,7 @@ def _draw_rows(rows: np.ndarray) -> Tensor:
     return torch.cat([_pack(render(factors_of(chunk))) for chunk in chunks])
 
 
+@decides_nothing
 def load_dsprites(
     rows: np.ndarray | None = None,  # row numbers; None: all 737,280
     root: str | Path | None = None,  # the parameter `data_dir`

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..base.files import UserError, digest_of
+from ..base.files import UserError, decides_nothing, digest_of
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def _picture_files(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in suffixes)
 
 
+@decides_nothing
 def load_folder(
     folder: str | Path,
     attributes: str | Path | None = None,  # the CSV; None: all pictures, no attributes

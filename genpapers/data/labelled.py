@@ -8,6 +8,7 @@ __all__ = ['GREY', 'load_labelled']
 # %% ../../nbs/data/labelled.ipynb #lab00003
 from pathlib import Path
 
+from ..base.files import decides_nothing
 from .colour import load_colour
 from .sources import IDX, Images, load
 
@@ -15,6 +16,7 @@ from .sources import IDX, Images, load
 GREY = ("mnist5k", *IDX)  # the data sets of grey images
 
 
+@decides_nothing
 def load_labelled(
     name: str,  # mnist5k, mnist, fashion_mnist, kmnist, cifar10, cifar100, svhn, or a folder's name
     split: str = "train",  # or test

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.files import UserError, digest_of, file_digest, project_root
+from ..base.files import UserError, decides_nothing, digest_of, file_digest, project_root
 
 # %% ../../nbs/data/sources.ipynb #f3baf85b
 class DataError(UserError):
@@ -253,6 +253,7 @@ def _load(name: str, split: str, root: str | Path | None) -> Images:
     return Images(name, images, labels, classes, digest)
 
 
+@decides_nothing
 def load(
     name: str,  # mnist, fashion_mnist, kmnist or mnist5k
     split: str = "train",  # train, test, or all for both together
