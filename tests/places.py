@@ -1,9 +1,12 @@
 """Where things are, for the tests."""
 
+import importlib.util
 import json
 import os
 import sys
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 from genpapers.base.paper import available_papers
 
@@ -37,6 +40,15 @@ def is_library(notebook: Path) -> bool:
 
 LIBRARY = [p for p in NOTEBOOKS if is_library(p)]
 PAPER_NOTEBOOKS = [ROOT / paper.notebook for paper in available_papers()]
+
+
+@cache
+def script(name: str) -> ModuleType:
+    "A program of scripts/ as a module."
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def environment(measured: bool = True, **more: str) -> dict[str, str]:

@@ -8,7 +8,8 @@ import lab
 import pytest
 from places import ROOT, environment
 
-from genpapers.base.paper import PAPERS
+from genpapers.base.files import read_json
+from genpapers.base.paper import PAPERS, find_paper
 
 EXPLORERS = {
     "start": "start-explorer",
@@ -20,16 +21,10 @@ EXPLORERS = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    "A project of copies at scale smoke: what they train and draw stays in it."
+    "A project that the notebooks are copied to: what they draw stays in it."
     folder = tmp_path_factory.mktemp("project")
     (folder / "nbs").mkdir()
     shutil.copy(ROOT / "settings.ini", folder)
-    for name in ("start", *PAPERS):
-        lab.fresh_copy(
-            ROOT / "nbs" / f"{name}.ipynb",
-            folder / "nbs" / f"{name}.ipynb",
-            {'scale: str = "quick"': 'scale: str = "smoke"'},
-        )
     return folder
 
 
@@ -53,9 +48,18 @@ def moved(notebook: lab.Notebook, cell, control) -> bool:
     return lab.until(lambda: lab.picture(cell) != before, seconds=lab.PATIENCE)
 
 
+def changes(runs_dir: str) -> dict[str, str]:
+    "What makes a copy find the runs that papermill has made, so that it only draws."
+    found = {"runs_dir: str = None": f"runs_dir: str = {runs_dir!r}"}
+    return found | {'scale: str = "quick"': 'scale: str = "smoke"'}
+
+
 @pytest.mark.parametrize("name", ("start", *PAPERS))
-def test_notebook_runs_and_its_explorer_moves(name, chromium, url):
-    with lab.open_notebook(chromium, url, f"nbs/{name}.ipynb") as notebook:
+def test_notebook_runs_and_its_explorer_moves(name, chromium, url, project, papermill_run):
+    made = papermill_run(find_paper(name)) if name in PAPERS else None
+    copy = f"nbs/{name}.ipynb"
+    lab.fresh_copy(ROOT / copy, project / copy, changes(made.runs_dir) if made else {})
+    with lab.open_notebook(chromium, url, copy) as notebook:
         cells = notebook.run_all(seconds=1500)
         assert not lab.problems_of(cells)
         assert (
@@ -67,6 +71,9 @@ def test_notebook_runs_and_its_explorer_moves(name, chromium, url):
             assert handles.count() >= 1 and moved(notebook, cell, handles.nth(0))
             assert moved(notebook, cell, handles.nth(handles.count() - 1))
         assert not notebook.problems
+    if made:
+        results = read_json(project / "figures" / name / "results.json")
+        assert results["runs"] and all(run["reused"] for run in results["runs"].values())
 
 
 def test_a_failing_cell_and_a_dead_kernel_are_noticed(chromium, url, project):

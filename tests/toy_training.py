@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -18,8 +19,22 @@ from genpapers.train.loop import Training
 from genpapers.train.runs import Run, RunSettings, RunSpec, ensure
 
 KILLS = 20
-LONG = 1500  # steps of the training that is killed
+LONG = 100  # steps of the training that is killed
 MEDIUM = 150  # of one on two processes, whose steps wait for each other
+
+
+def note(variable: str, line: str) -> None:
+    "Add a line to the file that a variable of the environment names, if it does."
+    if variable in os.environ:
+        with open(os.environ[variable], "a") as f:
+            f.write(f"{line}\n")
+
+
+def hold(step: int) -> None:
+    "With TOY_HOLD, a step and a file: wait in this step until the file is there."
+    at, _, path = os.environ.get("TOY_HOLD", "").partition(" ")
+    while at == str(step) and not Path(path).exists():
+        time.sleep(0.01)
 
 
 class Toy:
@@ -34,18 +49,20 @@ class Toy:
 
     def step(self, batch: tuple) -> dict[str, torch.Tensor]:
         x, y = batch
-        noisy = x + 0.01 * torch.randn(x.shape, generator=self.generator)
-        loss = (self.net(noisy) - y).square().mean()
+        noise = torch.randn(x.shape, generator=self.generator)
+        hidden = self.net[:3](x + 0.01 * noise)  # with dropout
+        loss = (self.net[3](hidden) - y).square().mean()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         self.schedule.step()
         self.steps += 1
         time.sleep(float(os.environ.get("TOY_PAUSE", 0)))
-        if "TOY_STEPS" in os.environ:
-            with open(os.environ["TOY_STEPS"], "a") as f:
-                f.write(f"{os.getpid()} {self.steps}\n")
-        if os.environ.get("TOY_KILL") == f"rank {os.environ.get('LOCAL_RANK')} step {self.steps}":
+        hold(self.steps)
+        rank = os.environ.get("LOCAL_RANK")
+        note("TOY_STEPS", f"{os.getpid()} {self.steps}")
+        note("TOY_NOISE", json.dumps([rank, self.steps, noise.tolist(), (hidden == 0).tolist()]))
+        if os.environ.get("TOY_KILL") == f"rank {rank} step {self.steps}":
             os.kill(os.getpid(), signal.SIGKILL)
         return {"loss": loss.detach()}
 
@@ -74,8 +91,9 @@ def spec(niterations: int, seed: int = 0) -> RunSpec:
 
 
 def settings(folder: Path, **more) -> RunSettings:
+    "Where and how; a checkpoint is written after every step."
     return RunSettings(
-        **{"runs_dir": folder, "device": "cpu", "precision": "float32", "checkpoint_seconds": 0.01}
+        **{"runs_dir": folder, "device": "cpu", "precision": "float32", "checkpoint_seconds": 0}
         | more
     )
 
@@ -117,28 +135,71 @@ def child(work) -> int:
     return pid
 
 
+def status_of(pid: int) -> int:
+    "How a child has ended; negative: the signal that ended it."
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+class Moments:
+    """The moments of a process are calls of functions and their returns, Python's and C's: thousands lie in every step, in every row of
+    metrics and in every checkpoint, however fast the machine is. They are counted before `build` is called and from then on."""
+
+    def __init__(self):
+        self.before = self.after = self.writing = 0
+
+    def __call__(self, frame, event: str, argument) -> None:
+        code = frame.f_code
+        if self.after or (code.co_name == "build" and code.co_filename == __file__):
+            self.after += 1
+        else:
+            self.before += 1
+        self.writing += event == "c_call" and argument in (os.fsync, os.replace)
+        if any(vars(self)[name] == number for name, number in self.last.items()):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch(self, work: Callable, **last: int) -> None:
+        "Do the work; the process is killed when one of the counts is at its last."
+        self.last = last
+        sys.setprofile(self)
+        try:
+            work()
+        finally:
+            sys.setprofile(None)
+
+
+def undisturbed(folder: Path) -> None:
+    "Train from beginning to end, and write down how many moments that has."
+    moments = Moments()
+    moments.watch(lambda: train(folder / "whole", LONG))
+    (folder / "moments.json").write_text(json.dumps([moments.before, moments.after]))
+
+
+def lives(before: int, after: int) -> Iterator[dict[str, int]]:
+    "When each process is killed: three times anywhere in a training, then while it writes a file, then before it trains."
+    dice = random.Random(0)
+    for number in range(KILLS):
+        if number % 5 == 3:
+            yield {"writing": dice.randrange(5, 15)}
+        elif number % 5 == 4:
+            yield {"before": dice.randrange(1, before)}
+        else:
+            yield {"after": dice.randrange(1, after // 10)}
+
+
 def kill_and_resume(folder: Path) -> dict:
-    "Train undisturbed; train again, killed at random moments; what is to be compared."
+    "Train undisturbed; train again, killed again and again; what is to be compared."
+    train(folder / "warm", 1)  # what is loaded late is loaded before the forks
     torch.manual_seed(0)  # as a fresh process has it
-    begun = time.monotonic()
-    os.waitpid(child(lambda: train(folder / "whole", LONG)), 0)
-    whole = time.monotonic() - begun
-    dice, kills, held = random.Random(), 0, 0
-    while kills < KILLS:
-        pid = child(lambda: train(folder / "killed", LONG))
-        time.sleep(dice.uniform(0, whole / 16))
-        os.kill(pid, signal.SIGKILL)
-        kills += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
-        held += any((folder / "killed").glob("toy/toy-*/checkpoint.safetensors"))
-        if any((folder / "killed").glob("toy/toy-*/done.json")):
-            break
-    resumed = child(lambda: train(folder / "killed", LONG))
-    status = os.waitpid(resumed, 0)[1]
-    return {
-        "kills": kills,
-        "killed with a checkpoint": held,
-        "status": os.waitstatus_to_exitcode(status),
-    }
+    status_of(child(lambda: undisturbed(folder)))
+    work, saved = (lambda: train(folder / "killed", LONG)), []
+    for life in lives(*json.loads((folder / "moments.json").read_text())):
+        if status_of(child(lambda life=life: Moments().watch(work, **life))) == -signal.SIGKILL:
+            saved.append(step_saved(folder / "killed"))
+            for metrics in (folder / "killed").glob("toy/toy-*/metrics.csv"):
+                with metrics.open("a") as f:
+                    f.write(f"{saved[-1] + 1},lo")  # as if it had died within the row
+    torn = len(list((folder / "killed").glob("toy/toy-*/.checkpoint.safetensors.*")))
+    return {"saved": saved, "torn": torn, "status": status_of(child(work))}
 
 
 def pair(folder: Path) -> list[bool]:
@@ -159,6 +220,7 @@ ACTIONS = {
     "pair": pair,
     "long": lambda folder: train(folder, 10**8),
     "two": lambda folder: ensure(spec(MEDIUM), settings(folder, devices=2)),
+    "two, long": lambda folder: ensure(spec(10**8), settings(folder, devices=2)),
 }
 
 if __name__ == "__main__":

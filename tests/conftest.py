@@ -1,0 +1,22 @@
+"""What the tests of a session share, whichever process they run in."""
+
+import os
+from pathlib import Path
+
+import pytest
+import smoke
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Path:
+    "A folder of the session, the same for all of its processes."
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def papermill_run(shared):
+    "A paper's notebook, run by papermill at scale smoke by whoever asks first."
+    return lambda paper: smoke.papermill_run(paper, shared)
