@@ -29,7 +29,10 @@ from .maths import math_style, with_formulas
 from ..base.paper import BESIDE, PAPERS
 
 # %% ../../nbs/docs/site.ipynb #site-side
-START, WHOLE = ["index", "start"], ["claims", "comparison", "method", "commands", "machines"]
+START, WHOLE = (
+    ["index", "start"],
+    ["claims", "comparison", "method", "keys", "commands", "machines"],
+)
 FIRST = ["page", "plan", "training", "model"]  # of a wing
 ROOMS = [
     *PAPERS,
