@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.code import entry_of
-from ..companion.reproduce import prepare
+from ..companion.reproduce import make_job
 from ..data.batches import generator_for
 from ..data.polymnist import binarise
 from ..data.sources import Images
@@ -218,7 +218,7 @@ def specs_of(
 ) -> list[RunSpec]:
     "The specifications that the paper's notebook would walk for this training at the scale of `p`."
     page = find_paper(method.paper)
-    parameters = prepare(
+    parameters = make_job(
         page, {k: v for k in SHARED if (v := getattr(p, k)) is not None}
     ).parameters
     return entry_of(page.plan)(SimpleNamespace(**parameters | method.narrowed))
