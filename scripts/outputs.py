@@ -1,4 +1,4 @@
-"""Keep in the notebooks what the last `make reproduce` showed, and in the first page what it shows now, for readers who only browse."""
+"""For readers who only browse: notebooks with the outputs of the last `make reproduce`."""
 
 import json
 import sys
@@ -16,23 +16,17 @@ from genpapers.base.paper import available_papers, pages_beside
 WIDGET, LARGEST = "application/vnd.jupyter.widget-view+json", 300_000
 
 
-def kept(outputs: list[dict]) -> list[dict]:
-    "Outputs without counts, bookkeeping and warnings (they name folders); of a widget its still picture, all that is left without a kernel."
-    rest = [
-        o
-        for o in outputs
-        if o.get("name") != "stderr"
-        and (WIDGET not in o.get("data", {}) or "image/png" in o["data"])
-    ]
-    for output in rest:
-        output.get("data", {}).pop(WIDGET, None)
-    return [
-        {
-            k: ({} if k == "metadata" else None if k == "execution_count" else v)
-            for k, v in o.items()
-        }
-        for o in rest
-    ]
+def clean_outputs(outputs: list[dict]) -> list[dict]:
+    "Outputs without counts, bookkeeping and warnings; of a widget what is left without a kernel."
+    cleaned = []
+    for output in outputs:
+        data = dict(output.get("data", {}))
+        is_widget = data.pop(WIDGET, None) is not None
+        if output.get("name") == "stderr" or (is_widget and "image/png" not in data):
+            continue  # warnings name folders; without its picture a widget shows nothing
+        fixed = {"metadata": {}, "execution_count": None, "data": data}
+        cleaned.append({k: fixed.get(k, v) for k, v in output.items()})
+    return cleaned
 
 
 def with_outputs(notebook: dict, executed: dict) -> dict:
@@ -40,40 +34,33 @@ def with_outputs(notebook: dict, executed: dict) -> dict:
     found = {c["id"]: c for c in executed["cells"] if c["cell_type"] == "code"}
     for cell in notebook["cells"]:
         other = found.get(cell["id"])
-        if (
-            cell["cell_type"] == "code"
-            and other
-            and "".join(other["source"]) == "".join(cell["source"])
-        ):
-            cell["outputs"] = kept(other["outputs"])
+        same = other and "".join(other["source"]) == "".join(cell["source"])
+        if cell["cell_type"] == "code" and same:
+            cell["outputs"] = clean_outputs(other["outputs"])
     return notebook
 
 
-def keep(path: Path, executed: dict) -> None:
+def write_with_outputs(path: Path, executed: dict) -> None:
     "Write a notebook with the outputs of its execution."
     notebook = with_outputs(json.loads(path.read_text(encoding="utf-8")), executed)
-    write_atomically(
-        path, json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-    )
-    size = path.stat().st_size
-    print(
-        f"{path.relative_to(ROOT)}: {size / 1000:.0f} kB{'' if size <= LARGEST else f', which is above {LARGEST // 1000} kB'}"
-    )
+    text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    size = write_atomically(path, text).stat().st_size
+    above = "" if size <= LARGEST else f", which is above {LARGEST // 1000} kB"
+    print(f"{path.relative_to(ROOT)}: {size / 1000:.0f} kB{above}")
 
 
 def main() -> None:
+    "Write the notebooks that were run, and the first page as it is when it is run now."
     for paper in available_papers() + pages_beside():
         executed = ROOT / "runs" / "notebooks" / f"{paper.name}-quick.ipynb"
         if executed.exists():
-            keep(ROOT / paper.notebook, json.loads(executed.read_text(encoding="utf-8")))
+            notebook = json.loads(executed.read_text(encoding="utf-8"))
+            write_with_outputs(ROOT / paper.notebook, notebook)
     start = ROOT / "nbs" / "start.ipynb"
     if start.exists():
-        keep(
-            start,
-            NotebookClient(
-                nbformat.read(start, as_version=4), resources={"metadata": {"path": str(ROOT)}}
-            ).execute(),
-        )
+        notebook = nbformat.read(start, as_version=4)
+        client = NotebookClient(notebook, resources={"metadata": {"path": str(ROOT)}})
+        write_with_outputs(start, client.execute())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pages that train nothing get the outputs of their cells, and README.md is made from nbs/index.ipynb: its text, with links that lead from the root."""
+"""Outputs for the pages that train nothing, and README.md: the text of nbs/index.ipynb."""
 
 import json
 import os
@@ -18,7 +18,7 @@ PAGES = ("nbs/index.ipynb", "nbs/method.ipynb", "nbs/commands.ipynb")
 
 
 def executed(notebook: dict) -> dict:
-    "The notebook with the outputs of its code cells, run in the project's root; the first that fails raises its error."
+    "The notebook with the outputs of its cells, run in the project's root; errors are raised."
     os.chdir(ROOT)
     shell = CaptureShell(ROOT / "settings.ini")
     for cell in (c for c in notebook["cells"] if c["cell_type"] == "code"):
@@ -31,17 +31,15 @@ def executed(notebook: dict) -> dict:
 def from_root(link: re.Match) -> str:
     "A Markdown link's target, relative to nbs/, as seen from the root."
     target = link[2]
-    outside = re.match(r"[a-z]+:|#|/", target)
-    return (
-        link[1] + (target if outside else posixpath.normpath(posixpath.join("nbs", target))) + ")"
-    )
+    if not re.match(r"[a-z]+:|#|/", target):
+        target = posixpath.normpath(posixpath.join("nbs", target))
+    return f"{link[1]}{target})"
 
 
 def readme(notebook: dict) -> str:
     "The text of README.md from the executed index."
-    text, _ = MarkdownExporter(exclude_input=True).from_notebook_node(
-        nbformat.reads(json.dumps(notebook), as_version=4)
-    )
+    node = nbformat.reads(json.dumps(notebook), as_version=4)
+    text, _ = MarkdownExporter(exclude_input=True).from_notebook_node(node)
     text = re.sub(r"(\]\()([^)\s]+)\)", from_root, text)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
@@ -50,9 +48,8 @@ def main(folder: Path) -> None:
     "Write README.md and the pages below a folder."
     for page in PAGES:
         notebook = executed(json.loads((ROOT / page).read_text(encoding="utf-8")))
-        write_atomically(
-            folder / page, json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-        )
+        text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+        write_atomically(folder / page, text)
         if page == PAGES[0]:
             write_atomically(folder / "README.md", readme(notebook))
 

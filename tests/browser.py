@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
-from genpapers.companion.doctor import BROWSERS
-
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # As root Chromium refuses its sandbox; the others keep it from asking for updates and the like.
 ARGUMENTS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --disable-component-update --disable-sync".split()
 

@@ -19,7 +19,8 @@ from genpapers.base.parameters import declared_parameters
 from genpapers.data import colour
 from genpapers.train.checkpoint import state_of
 from genpapers.train.loop import fit
-from genpapers.train.runs import Context, RunSettings, ensure_all
+from genpapers.train.runs import RunSettings, ensure_all
+from genpapers.train.specs import Context
 
 CPU = torch.device("cpu")
 SMALL = {

@@ -10,7 +10,7 @@ from test_resume import only, same
 from toy_training import settings, spec, step_saved, wait_for_step
 
 from genpapers.base.files import UserError
-from genpapers.companion.cluster import cluster, make_run, wanted
+from genpapers.companion.cluster import cluster, make_run, resources_of
 from genpapers.train.checkpoint import load_state
 from genpapers.train.runs import ensure
 
@@ -39,7 +39,7 @@ def steps_made(path: Path) -> list[list[int]]:
 
 
 def test_closed_clusters_and_killed_workers_cost_unfinished_steps_only(tmp_path, monkeypatch):
-    "Both happen to one run; the bits are those of a run that nothing happened to. Training in a worker's thread saves as it does elsewhere."
+    "Both happen to one run, in a worker's thread; the bits are those of an undisturbed run."
     folder, record = tmp_path / "cluster", tmp_path / "steps.txt"
     monkeypatch.setenv("TOY_STEPS", str(record))
     monkeypatch.setenv("TOY_PAUSE", "0.03")  # there is time to kill it
@@ -93,13 +93,13 @@ class Scheduler:
 
 def test_runs_go_where_the_gpus_are():
     here = Path("runs")
-    assert wanted(settings(here, device="auto"), Scheduler(0, 0)) is None
-    assert wanted(settings(here, device="cpu"), Scheduler(1)) is None
-    assert wanted(settings(here, device="auto"), Scheduler(0, 1)) == {"GPU": 1}
-    assert wanted(settings(here, device="cuda", devices=4), Scheduler(0, 4)) == {"GPU": 4}
-    assert wanted(settings(here, device="cuda"), Scheduler()) == {
+    assert resources_of(settings(here, device="auto"), Scheduler(0, 0)) is None
+    assert resources_of(settings(here, device="cpu"), Scheduler(1)) is None
+    assert resources_of(settings(here, device="auto"), Scheduler(0, 1)) == {"GPU": 1}
+    assert resources_of(settings(here, device="cuda", devices=4), Scheduler(0, 4)) == {"GPU": 4}
+    assert resources_of(settings(here, device="cuda"), Scheduler()) == {
         "GPU": 1
     }  # workers may still come
     for scheduler, number in ((Scheduler(0), 1), (Scheduler(1, 1), 2)):
         with pytest.raises(UserError, match=f"no worker of the cluster offers {number} GPU"):
-            wanted(settings(here, device="cuda", devices=number), scheduler)
+            resources_of(settings(here, device="cuda", devices=number), scheduler)

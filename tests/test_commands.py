@@ -12,9 +12,9 @@ from genpapers.amr.experiments import EXPERIMENTS
 from genpapers.base.files import read_json
 from genpapers.base.paper import SCALES, find_paper
 from genpapers.base.parameters import declared_parameters
-from genpapers.companion.cli import given_values
+from genpapers.companion.cli import job_of
 from genpapers.companion.commands import COMMANDS, FLAGS, Command, papermill_call
-from genpapers.companion.reproduce import prepare
+from genpapers.companion.reproduce import make_job
 from genpapers.nfpi.configs import find_config
 
 CALLS = [c for c in COMMANDS if c.parameters is not None]
@@ -41,16 +41,16 @@ def at_smoke(command: Command) -> dict:
 @pytest.mark.parametrize("command", CALLS, ids=name)
 def test_call_is_what_the_notebook_takes(command):
     page = find_paper(command.paper)
-    job = prepare(page, command.parameters, ROOT)
+    job = make_job(page, command.parameters, ROOT)
     assert job.parameters["scale"] == "paper", "a published command means the published scale"
     words = shlex.split(papermill_call(command))
     pairs = list(zip(words[4::3], words[5::3], strict=True))
-    assert given_values(page, pairs, None) == command.parameters
+    assert job_of(page, pairs).given == command.parameters
     typed = {k: _resolve_type(v) for k, v in pairs}
-    assert prepare(page, typed, ROOT).parameters == job.parameters, (
+    assert make_job(page, typed, ROOT).parameters == job.parameters, (
         "papermill and genpapers run read the call differently"
     )
-    assert prepare(page, at_smoke(command), ROOT).parameters["scale"] == "smoke"
+    assert make_job(page, at_smoke(command), ROOT).parameters["scale"] == "smoke"
     assert job.parameters.get("experiment") in (None, *EXPERIMENTS)
     configs = (job.parameters.get("configs") or "").split(",")
     assert all(find_config(c.strip()) for c in configs if c)

@@ -1,24 +1,29 @@
 """The documentation is built once, and every page is looked at in a browser that has no network."""
 
+import importlib
 import os
+import re
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from browser import chromium
 from filelock import FileLock
 from places import NOTEBOOKS, ROOT, environment, relative
 
-from genpapers._modidx import d
 from genpapers.base.paper import available_papers
 
 PAGES = [relative(p).replace(".ipynb", ".html") for p in NOTEBOOKS]
 MISSING = "[...document.images].filter(i => !i.naturalWidth).map(i => i.src.slice(0, 100))"
-FLAT = "[...document.querySelectorAll('math')].filter(m => !(m.getBoundingClientRect().width * m.getBoundingClientRect().height)).length"
+SIZE = "(r => r.width * r.height)(m.getBoundingClientRect())"
+FLAT = f"[...document.querySelectorAll('math')].filter(m => !{SIZE}).length"
 TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 STRIPPED = "m.querySelectorAll('pre, code, math').forEach(e => e.remove())"
-PROSE = f"(() => {{ const m = document.querySelector('main').cloneNode(true); {STRIPPED}; return m.textContent }})()"
+COPY = "const m = document.querySelector('main').cloneNode(true)"
+PROSE = f"(() => {{ {COPY}; {STRIPPED}; return m.textContent }})()"
 RAW = ("$$", r"\(", r"\[", "#|", "{target=", "<!--")
 
 
@@ -92,6 +97,35 @@ def test_every_notebook_is_a_page(site):
     assert sorted(p.relative_to(site).as_posix() for p in site.rglob("*.html")) == sorted(PAGES)
 
 
+def test_every_page_is_in_the_contents(site):
+    index = (site / "index.html").read_text(encoding="utf-8")
+    contents = index[index.index('id="quarto-sidebar"') : index.index("<main")]
+    assert set(re.findall(r'href="([^"#:]+\.html)"', contents)) >= set(PAGES)
+
+
+def markup(path: Path) -> str:
+    "A page's HTML without its scripts."
+    text = path.read_text(encoding="utf-8")
+    return re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+
+
+def test_every_link_leads_somewhere(site):
+    "Files are there, and so are the places in pages that links name."
+    pages = {p.resolve(): markup(p) for p in site.rglob("*.html")}
+    ids = {p: set(map(unescape, re.findall(r'\sid="([^"]+)"', t))) for p, t in pages.items()}
+    broken = []
+    for page, text in pages.items():
+        for link in set(map(unescape, re.findall(r'<[^>]+\s(?:href|src)="([^"]*)"', text))):
+            parts = urlsplit(link)
+            target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+            place = unquote(parts.fragment)
+            if parts.scheme or parts.netloc or link == "#":
+                continue
+            if not target.exists() or (place and place not in ids.get(target, {place})):
+                broken.append(f"{page.relative_to(site.resolve())} leads to {link}")
+    assert not broken, "\n".join(broken)
+
+
 def test_every_page_is_whole(site, page):
     found = {name: wrong for name in PAGES if (wrong := faults(page, f"{(site / name).as_uri()}"))}
     assert not found, "\n".join(f"{name}: {'; '.join(wrong)}" for name, wrong in found.items())
@@ -115,10 +149,9 @@ def test_a_paper_shows_its_figures_and_claims(site, page, paper):
 
 def test_a_library_page_documents_what_it_exports(site, page):
     page.goto((site / "train" / "loop.html").as_uri())
-    names = {n.removeprefix("genpapers.train.loop.") for n in d["syms"]["genpapers.train.loop"]}
-    assert {n for n in names if "." not in n} <= {
-        h.strip() for h in page.locator("h3").all_inner_texts()
-    }
+    module = importlib.import_module("genpapers.train.loop")
+    exported = {n for n in module.__all__ if callable(getattr(module, n))}
+    assert exported <= {h.strip() for h in page.locator("h3").all_inner_texts()}
     source = page.locator("details.code-fold").first
     assert not source.locator("pre").is_visible()
     source.locator("summary").click()

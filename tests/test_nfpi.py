@@ -15,7 +15,8 @@ from genpapers.nfpi.plan import plan
 from genpapers.nfpi.training import build_classifier, build_flow
 from genpapers.train.checkpoint import state_of
 from genpapers.train.loop import fit
-from genpapers.train.runs import Context, RunSettings, ensure_all
+from genpapers.train.runs import RunSettings, ensure_all
+from genpapers.train.specs import Context
 
 CPU = torch.device("cpu")
 SEED = 3

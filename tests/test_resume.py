@@ -15,7 +15,8 @@ from toy_training import settings, spec, train
 
 from genpapers.train import runs
 from genpapers.train.checkpoint import CheckpointError, load_state
-from genpapers.train.runs import RunSpec, code_digest, ensure, finished_seconds
+from genpapers.train.runs import code_of, ensure
+from genpapers.train.specs import RunSpec, finished_seconds
 
 
 def start(action: str, folder: Path) -> subprocess.Popen:
@@ -151,7 +152,7 @@ def toy_package(tmp_path, monkeypatch):
     yield folder
     for name in [m for m in sys.modules if m.partition(".")[0] == "toy_package"]:
         del sys.modules[name]
-    code_digest.cache_clear()
+    code_of.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -166,11 +167,11 @@ def toy_package(tmp_path, monkeypatch):
 )
 def test_changed_code_is_another_run(tmp_path, monkeypatch, toy_package, file, old, new, reused):
     toy = RunSpec("toy", "toy", "toy_package.entry:build", {"niterations": 10, "seed": 0})
-    code_digest.cache_clear()
+    code_of.cache_clear()
     first = ensure(toy, settings(tmp_path / "runs"))
     path = toy_package / f"{file}.py"
     path.write_text(path.read_text().replace(old, new))
-    code_digest.cache_clear()
+    code_of.cache_clear()
     if reused:
         monkeypatch.setattr(runs, "fit", forbidden)
     second = ensure(toy, settings(tmp_path / "runs"))

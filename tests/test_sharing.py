@@ -1,4 +1,4 @@
-"""Runs that leave one machine and arrive on another: found there, and never anything but what was sent."""
+"""Runs that leave one machine and arrive on another: never anything but what was sent."""
 
 import json
 import random
@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from zipfile import ZipFile
 
 import pytest
 import toy_training
@@ -77,10 +78,11 @@ def test_a_paper_finds_its_imported_runs_and_says_why_it_would_not(tmp_path, mon
         ), back.output
     forbid_training(monkeypatch)
     assert all(r.reused for r in ensure_all(specs, settings(tmp_path / "here")).values())
-    monkeypatch.setattr("genpapers.train.runs.code_digest", lambda module: "other code")
+    monkeypatch.setattr("genpapers.companion.receiving.code_of", lambda *_: "other code")
     again = call(main, ["import", str(tmp_path / "a.zip"), "--runs-dir", str(tmp_path / "here")])
     assert (
-        "is here already, the same. A notebook here will not use it: the code behind genpapers.mnist_style.training differs."
+        "is here already, the same. A notebook here will not use it: "
+        "the code behind genpapers.mnist_style.training differs."
         in again.output
     )
 
@@ -100,12 +102,9 @@ def refused_or_intact(damaged: Path, root: Path, run) -> bool:
 def test_no_flipped_bit_and_no_missing_end_gets_through(sent, tmp_path):
     run, archive = sent
     whole, dice = archive.read_bytes(), random.Random(0)
-    start = whole.index(b"manifest.json")
-    places = (
-        [dice.randrange(len(whole)) for _ in range(RANDOM_FLIPS)]
-        + list(range(start, len(whole), 7))
-        + list(range(0, 120))
-    )
+    places = [dice.randrange(len(whole)) for _ in range(RANDOM_FLIPS)]
+    places += range(whole.index(b"done.json"), len(whole), 3)  # with the table of contents
+    places += range(120)
     damaged, root = tmp_path / "damaged.zip", tmp_path / "runs"
     root.mkdir()
     for place in places:
@@ -125,7 +124,7 @@ def test_an_import_that_is_killed_leaves_no_run(sent, tmp_path):
     program = f"""
 import os
 from genpapers.companion import receiving
-receiving.place = lambda *_: os._exit(9)
+receiving._move_in = lambda *_: os._exit(9)
 receiving.import_run({str(archive)!r}, {str(tmp_path / "runs")!r})
 """
     done = subprocess.run(
@@ -141,24 +140,19 @@ receiving.import_run({str(archive)!r}, {str(tmp_path / "runs")!r})
     assert import_run(archive, tmp_path / "runs")[2]
 
 
-@pytest.mark.parametrize("member", ["config.json", "manifest.json", "done.json"])
+@pytest.mark.parametrize("member", ["config.json", "metrics.csv", "done.json"])
 @pytest.mark.parametrize(
     "content",
-    ["[" * 100_000, "null", "{}", '{"files": 3}', "\x00", '{"digests": {}, "seconds": 1}'],
+    ["[" * 100_000, "null", "{}", '{"digests": 3}', "\x00", '{"digests": {}, "seconds": 1}'],
 )
 def test_nonsense_is_a_sentence(sent, tmp_path, member, content):
-    from zipfile import ZipFile
-
     with ZipFile(sent[1]) as old, ZipFile(tmp_path / "bad.zip", "w") as new:
         files = {n: old.read(n) for n in old.namelist()} | {member: content.encode()}
-        if member != "manifest.json":  # with a manifest that fits
-            listed = json.loads(files["manifest.json"])
+        if member != "done.json":  # with a done.json that fits
+            done = json.loads(files["done.json"])
             (tmp_path / "x").write_bytes(files[member])
-            listed["files"][member] = {
-                "size": len(files[member]),
-                "sha256": file_digest(tmp_path / "x"),
-            }
-            files["manifest.json"] = json.dumps(listed).encode()
+            done["digests"][member] = file_digest(tmp_path / "x")
+            files["done.json"] = json.dumps(done).encode()
         for name, data in files.items():
             new.writestr(name, data)
     with pytest.raises(UserError, match="was not imported"):

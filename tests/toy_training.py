@@ -16,7 +16,8 @@ from torch import nn
 from genpapers.data.batches import Batches, generator_for
 from genpapers.train.checkpoint import load_state
 from genpapers.train.loop import Training
-from genpapers.train.runs import Run, RunSettings, RunSpec, ensure
+from genpapers.train.runs import RunSettings, ensure
+from genpapers.train.specs import Run, RunSpec
 
 KILLS = 20
 LONG = 100  # steps of the training that is killed

@@ -18,7 +18,7 @@ from .vae import VaeRecipe
 from ..base.files import UserError
 from ..data.dsprites import TOTAL, load_dsprites
 from ..data.splits import training_size
-from ..train.runs import RunSpec
+from ..train.specs import RunSpec
 
 # %% ../../nbs/amr/plan.ipynb #e2ea5738
 _SPRITES = {

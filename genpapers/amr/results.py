@@ -31,7 +31,7 @@ from genpapers.metrics.disentanglement import (
     factorvae_score_published,
 )
 from ..metrics.probe import MeanStd, difference, probe_frozen, select_logged
-from ..train.runs import Run
+from ..train.specs import Run
 
 # %% ../../nbs/amr/results.ipynb #3d65bb16
 def _title_of(labels: dict[str, str], with_setting: bool) -> str:

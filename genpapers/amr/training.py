@@ -16,7 +16,7 @@ from .vae import BetaVAE, VaeRecipe
 from ..data.batches import Batches
 from ..data.dsprites import load_dsprites, unpack
 from ..train.loop import Training
-from ..train.runs import Context
+from ..train.specs import Context
 
 # %% ../../nbs/amr/training.ipynb #25adf36a
 class _UnpackedBatches:

@@ -24,7 +24,8 @@ class Range:
     low: float
     high: float
 
-    def allows(self, value) -> bool:
+    def allows(self, value: object) -> bool:
+        "Whether a value is such a number."
         return not isinstance(value, str) and self.low <= value <= self.high
 
     def __str__(self) -> str:
@@ -34,10 +35,11 @@ class Range:
 class Choice:
     "One of a few values."
 
-    def __init__(self, *values):
+    def __init__(self, *values: object):
         self.values = values
 
-    def allows(self, value) -> bool:
+    def allows(self, value: object) -> bool:
+        "Whether a value is one of them."
         return value in self.values
 
     def __str__(self) -> str:
@@ -71,9 +73,8 @@ class Paper:
     minutes: dict[str, float]  # rough time per scale on two processor cores
     published: dict = field(default_factory=dict)  # published numbers, as published
     plan: str = ""  # "module:function": from resolved parameters to the list of its trainings
-    reads: tuple[
-        str, ...
-    ] = ()  # what else its notebook is made from: globs, below the root or below {figures}
+    # what else its notebook is made from: globs, below the root or below {figures}
+    reads: tuple[str, ...] = ()
 
     @property
     def notebook(self) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..amr import results as amr_results, views as amr_views
 from ..base.code import entry_of
 from ..base.paper import find_paper
-from ..companion.reproduce import prepare
+from ..companion.reproduce import make_job
 from ..data.batches import generator_for
 from ..data.pixels import eight_bit, resized
 from ..data.polymnist import binarise
@@ -30,7 +30,7 @@ from ..nets.distributions import bernoulli, one_hot
 from ..nfpi import model as nfpi_training
 from ..polymnist.evaluation import random_code_segmentations
 from ..symvae import samples as symvae_samples
-from ..train.runs import Run, RunSpec
+from ..train.specs import Run, RunSpec
 
 # %% ../../nbs/comparison/methods.ipynb #cm000005
 def common(
@@ -215,7 +215,7 @@ def specs_of(
     "The specifications that the paper's notebook would walk for this training, at the same scale."
     page = find_paper(method.paper)
     given = {name: v for name in _SHARED if (v := getattr(p, name)) is not None}
-    parameters = prepare(page, given).parameters
+    parameters = make_job(page, given).parameters
     return entry_of(page.plan)(SimpleNamespace(**parameters | method.narrowed))
 
 # %% ../../nbs/comparison/methods.ipynb #cm000015

@@ -9,7 +9,7 @@ __all__ = ['plan']
 from types import SimpleNamespace
 
 from ..data.sources import load
-from ..train.runs import RunSpec
+from ..train.specs import RunSpec
 
 _SEEDS = {"simple": 1234, "adversarial": 1235}
 

@@ -18,7 +18,7 @@ from ..data.sources import load
 from ..metrics.normality import distribution_errors
 from .model import STYLE_SCALE, AutoEncoder, StyleGame, encode_all
 from ..train.loop import Training
-from ..train.runs import Context
+from ..train.specs import Context
 
 # %% ../../nbs/mnist_style/training.ipynb #ms-tr-evaluate
 def evaluate(net: AutoEncoder, images: Tensor, labels: Tensor) -> dict[str, float]:

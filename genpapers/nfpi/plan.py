@@ -19,7 +19,7 @@ from .configs import Config, find_config
 from .flow import FlowConfig
 from .fpi import FixedPointOptions
 from .model import TrainingOptions, class_rows
-from ..train.runs import RunSpec, finished_seconds
+from ..train.specs import RunSpec, finished_seconds
 
 # %% ../../nbs/nfpi/plan.ipynb #nfpi-pl-words
 def words(text: str) -> list[str]:

@@ -28,7 +28,7 @@ from genpapers.nfpi.model import (
 )
 from ..train.checkpoint import load_state, restore
 from ..train.loop import Training
-from ..train.runs import Context
+from ..train.specs import Context
 
 # %% ../../nbs/nfpi/training.ipynb #nfpi-data
 def training_data(config: dict, context: Context) -> tuple[Images, Images]:

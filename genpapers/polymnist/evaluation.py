@@ -21,7 +21,7 @@ from .conditionals import NC, ND, Conditionals
 from .gibbs import complete_images, complete_pairs, infer
 from .stages import ClassifierStage, GeneratorStage
 from .training import blackbox_of
-from ..train.runs import Run
+from ..train.specs import Run
 
 # %% ../../nbs/polymnist/evaluation.ipynb #pv000006
 def test_rows(images: PolyMNIST, per_style: int, seed: int = 0) -> Tensor:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 from ..base.files import UserError
 from .training import load_digits, load_images
-from ..train.runs import RunSpec
+from ..train.specs import RunSpec
 
 # %% ../../nbs/polymnist/plan.ipynb #pl000006
 _ENTRY = "genpapers.polymnist.training:build"

@@ -23,7 +23,7 @@ from .blackbox import Limit, export_blackbox, load_blackbox, segmentations_of
 from .conditionals import NC, ND, Colours, Conditionals
 from .stages import ClassifierStage, GameStage, GeneratorStage, Source
 from ..train.loop import Training
-from ..train.runs import Context, Run
+from ..train.specs import Context, Run
 
 # %% ../../nbs/polymnist/training.ipynb #pm000019
 def load_images(config: dict, data_dir: Path | str | None) -> PolyMNIST:

@@ -20,7 +20,7 @@ from .rules import ELBO, Learner, Symmetric
 from .start import make_informative
 from ..train.checkpoint import load_state, restore
 from ..train.loop import Training
-from ..train.runs import Context
+from ..train.specs import Context
 
 # %% ../../nbs/symvae/training.ipynb #svplan13
 _NETWORKS = ("nz0", "nz1", "encoder", "image", "width", "hidden", "channels", "activation")
