@@ -13,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # %% ../../nbs/base/files.ipynb #d817da97
 class UserError(Exception):
@@ -31,7 +32,7 @@ def decides_nothing(function: Callable) -> Callable:
 def project_root(
     start: str | Path | None = None,  # a folder inside the project; None: the current one
 ) -> Path:
-    "The nearest folder at or above `start` that holds `settings.ini`; `start` itself when there is none."
+    "The nearest folder at or above `start` that holds `settings.ini`; without one `start` itself."
     start = Path(start or Path.cwd()).resolve()
     return next((d for d in (start, *start.parents) if (d / "settings.ini").is_file()), start)
 
@@ -41,7 +42,7 @@ def write_atomically(
     path: str | Path,
     content: bytes | str,  # text is written as UTF-8
 ) -> Path:
-    "Write `content` so that `path` holds either all of it or what it held before; makes missing folders."
+    "Write `content` so that `path` holds all of it or what it held before; makes missing folders."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -65,13 +66,13 @@ def lock_of(path: Path) -> Path:
 
 
 @decides_nothing
-def write_json(path: str | Path, value) -> Path:
+def write_json(path: str | Path, value: object) -> Path:
     "Write `value` atomically as indented JSON with a final newline."
     return write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 @decides_nothing
-def read_json(path: str | Path):
+def read_json(path: str | Path) -> Any:
     "Read a JSON file; a broken or missing one is a `UserError` that names it."
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -82,7 +83,7 @@ def read_json(path: str | Path):
 
 # %% ../../nbs/base/files.ipynb #4bca20c6
 def digest_of(*parts: bytes | str | memoryview) -> str:
-    "SHA-256 of the parts in order, as 64 hexadecimal digits; where one part ends and the next begins counts."
+    "SHA-256 of the parts in order, 64 hexadecimal digits; where one ends and the next begins counts."
     h = hashlib.sha256()
     for part in parts:
         part = part.encode() if isinstance(part, str) else part
