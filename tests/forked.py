@@ -1,4 +1,5 @@
-"""A function in a process of its own that has PyTorch loaded already: importing it would take longer than most notebooks do."""
+"""A function in a process of its own that has PyTorch loaded already: importing it would take
+longer than most notebooks do."""
 
 import multiprocessing
 import os

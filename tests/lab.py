@@ -1,4 +1,5 @@
-"""A JupyterLab of the tests' own, and what a reader does in it: open a notebook, run all cells, move a control, look at the picture."""
+"""A JupyterLab of the tests' own, and what a reader does in it: open a notebook, run all cells,
+move a control, look at the picture."""
 
 import contextlib
 import json
@@ -31,18 +32,23 @@ FOLDERS = (
     "JUPYTERLAB_SETTINGS_DIR",
     "IPYTHONDIR",
 )
-# Running all cells before the kernel is idle runs nothing; `ended` and `finished` are what the test waits for.
+# Running all cells before the kernel is idle runs nothing; a test awaits `ended` or `finished`.
 RUN_ALL = """async () => {
   const app = window.jupyterapp; await app.restored;
-  const panel = app.shell.currentWidget; await panel.context.ready; await panel.sessionContext.ready;
+  const panel = app.shell.currentWidget;
+  await panel.context.ready; await panel.sessionContext.ready;
   window.panel = panel; window.finished = false; window.ended = '';
-  panel.sessionContext.statusChanged.connect((_, s) => { if (['dead', 'autorestarting', 'restarting'].includes(s)) window.ended ||= s; });
-  while (panel.sessionContext.session?.kernel?.status !== 'idle') await new Promise(r => setTimeout(r, 100));
+  const gone = ['dead', 'autorestarting', 'restarting'];
+  const note = (_, s) => { if (gone.includes(s)) window.ended ||= s; };
+  panel.sessionContext.statusChanged.connect(note);
+  const idle = () => panel.sessionContext.session?.kernel?.status === 'idle';
+  while (!idle()) await new Promise(r => setTimeout(r, 100));
   app.commands.execute('notebook:run-all-cells').finally(() => { window.finished = true; });
 }"""
 SHOW_CELL = """async id => {
   const i = [...panel.model.cells].findIndex(c => c.id === id); panel.content.activeCellIndex = i;
-  await panel.content.scrollToCell(panel.content.widgets[i], 'start'); panel.content.widgets[i].node.dataset.shown = id;
+  await panel.content.scrollToCell(panel.content.widgets[i], 'start');
+  panel.content.widgets[i].node.dataset.shown = id;
 }"""
 BYTES = "async image => [...new Uint8Array(await (await fetch(image.src)).arrayBuffer())]"
 
@@ -96,7 +102,8 @@ def jupyterlab(
 
 @dataclass
 class Notebook:
-    "A notebook in a page of JupyterLab; what the page asks for elsewhere, and its errors, are `problems`."
+    """A notebook in a page of JupyterLab; what the page asks for elsewhere, and its errors, are
+    `problems`."""
 
     page: Page
     problems: list[str]

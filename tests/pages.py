@@ -1,8 +1,9 @@
-"""Run a page once, so that it proves two things: its cells run in their order, and what they try is the module that they export.
+"""Run a page once, so that it proves two things: its cells run in their order, and what they try
+is the module that they export.
 
-An exported cell is compared with the module's file and executed from there, in names and lines of the module; then its names are the
-notebook's as well. So a cell that uses what is exported further down fails, and a module that needs what only the notebook has fails, too.
-"""
+An exported cell is compared with the module's file and executed from there, in names and lines of
+the module; then its names are the notebook's as well. So a cell that uses what is exported
+further down fails, and a module that needs what only the notebook has fails, too."""
 
 import importlib
 import os
@@ -100,7 +101,8 @@ class Page:
             self.shell.user_ns.update(self.module.names())
 
     def check_names(self) -> None:
-        "A cell that gives an exported name another meaning would change the module in the notebook alone."
+        """A cell that gives an exported name another meaning would change the module in the
+        notebook alone."""
         names = self.module.names() if self.module else {}
         changed = [k for k, v in names.items() if self.shell.user_ns.get(k, self) is not v]
         assert not changed, f"{', '.join(changed)} are names of the module and mean something else"

@@ -52,7 +52,8 @@ def script(name: str) -> ModuleType:
 
 
 def environment(measured: bool = True, **more: str) -> dict[str, str]:
-    "The environment of a process that a test starts; not measured: without the tracing that coverage adds."
+    """The environment of a process that a test starts; not measured: without the tracing that
+    coverage adds."""
     env = {k: v for k, v in os.environ.items() if measured or not k.startswith("COVERAGE_")}
     path = os.pathsep.join([str(BIN), env.get("PATH", "")])
     return env | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "PATH": path} | more

@@ -1,4 +1,5 @@
-"""The paper notebooks at scale smoke: one run of each by papermill, which many tests look at, and runs in this process."""
+"""The paper notebooks at scale smoke: one run of each by papermill, which many tests look at, and
+runs in this process."""
 
 import json
 import subprocess
@@ -11,7 +12,8 @@ from places import BIN, ROOT, cells, environment, source
 
 @dataclass(frozen=True)
 class Outcome:
-    "What came of a notebook; its trainings lie in `runs_dir`, its figures and results in `figures`."
+    """What came of a notebook; its trainings lie in `runs_dir`, its figures and results in
+    `figures`."""
 
     status: int
     errors: str

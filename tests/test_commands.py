@@ -74,7 +74,8 @@ def test_every_kind_is_run():
 
 @pytest.mark.parametrize("command", TRIED, ids=name)
 def test_call_runs_at_smoke_and_reuses_finished_runs(command, papermill_run, tmp_path):
-    "A training that the paper's run at scale smoke has made is found again, the others are made once."
+    """A training that the paper's run at scale smoke has made is found again, the others are made
+    once."""
     page, values = find_paper(command.paper), at_smoke(command)
     made = papermill_run(page)
     folders = {"runs_dir": made.runs_dir, "figures_dir": str(tmp_path)}

@@ -44,7 +44,8 @@ def test_a_model_without_noise_learns_the_same_on_two_processes(tmp_path):
 
 
 def test_killed_ranks_cost_their_own_steps_only(tmp_path, monkeypatch):
-    "Rank 1 dies, rank 0 dies, the process that waits for them dies; with dropout and noise the result has the same bits."
+    """Rank 1 dies, rank 0 dies, the process that waits for them dies; with dropout and noise the
+    result has the same bits."""
     whole = ensure(spec(MEDIUM), settings(tmp_path / "whole", devices=2))
     killed = settings(tmp_path / "killed", devices=2)
     for rank, step in ((1, 30), (0, 60)):

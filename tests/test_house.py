@@ -1,4 +1,5 @@
-"""The house is in order: the package is what the notebooks export, imports run one way, nothing is said twice."""
+"""The house is in order: the package is what the notebooks export, imports run one way, nothing is
+said twice."""
 
 import ast
 import json
@@ -11,7 +12,17 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
-from places import BIN, NOTEBOOKS, PAPER_NOTEBOOKS, ROOT, cells, environment, relative, source
+from places import (
+    BIN,
+    LIBRARY,
+    NOTEBOOKS,
+    PAPER_NOTEBOOKS,
+    ROOT,
+    cells,
+    environment,
+    relative,
+    source,
+)
 
 from genpapers.base.paper import BESIDE, PAPERS, available_papers
 from genpapers.base.parameters import declared_parameters
@@ -198,7 +209,8 @@ LIGHT = [m for m in MODULES if m.endswith(".page")] + ["genpapers.companion.cli"
 
 
 def test_pages_and_command_line_are_light():
-    program = f"import sys, importlib; [importlib.import_module(m) for m in {LIGHT}]; print(' '.join(sys.modules))"
+    program = "import sys, importlib\n"
+    program += f"[importlib.import_module(m) for m in {LIGHT}]; print(' '.join(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,
@@ -253,6 +265,13 @@ def test_requirements_are_pinned():
     ]
     pins = {normal(x.split("==")[0]) for x in lines if "==" in x}
     assert not names - pins, f"constraints.txt has no pin for {', '.join(sorted(names - pins))}"
+
+
+@pytest.mark.parametrize("notebook", LIBRARY, ids=relative)
+def test_lines_of_code_end_before_100_columns(notebook):
+    exported = (c for c in cells(notebook) if source(c).startswith(("#| export", "#| exporti")))
+    wide = [(c["id"], x) for c in exported for x in source(c).splitlines() if len(x) > 100]
+    assert not wide, f"{relative(notebook)}: {wide[0]}"
 
 
 def test_cell_names_are_unique():

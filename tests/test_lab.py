@@ -1,4 +1,5 @@
-"""The paper notebooks and the first page in a real JupyterLab: every cell runs, and an explorer's picture follows its controls."""
+"""The paper notebooks and the first page in a real JupyterLab: every cell runs, and an explorer's
+picture follows its controls."""
 
 import shutil
 import subprocess

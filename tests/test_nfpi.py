@@ -1,4 +1,4 @@
-"""Fixed point flows: what a cell cannot test: resumption, every preset, a whole step in bfloat16."""
+"""Fixed point flows: what a cell cannot test (resumption, every preset, steps in bfloat16)."""
 
 from types import SimpleNamespace
 

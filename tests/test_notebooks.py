@@ -1,7 +1,8 @@
-"""Every page runs once, in the order of its cells, against the module that it exports; what must fail does.
+"""Every page runs once, in the order of its cells, against the module that it exports; what must
+fail does.
 
-The notebooks with parameters are run by papermill (test_papers), those in scripts/readme.py by that (test_house).
-"""
+The notebooks with parameters are run by papermill (test_papers), those in scripts/readme.py by
+that (test_house)."""
 
 import json
 from pathlib import Path
@@ -37,7 +38,14 @@ TOY = {
     "slow": "#| slow\n1 / 0",
     "end": "#| hide\nimport nbdev; nbdev.nbdev_export()",
 }
-SETTINGS = "[DEFAULT]\nrepo = toys\nlib_name = toys\nuser = toys\nlib_path = toys\nnbs_path = nbs\ntst_flags = notest slow\n"
+SETTINGS = """[DEFAULT]
+repo = toys
+lib_name = toys
+user = toys
+lib_path = toys
+nbs_path = nbs
+tst_flags = notest slow
+"""
 
 
 def toy(folder: Path, sources: dict[str, str]) -> Path:

@@ -1,4 +1,5 @@
-"""Every paper's notebook as its users run it, papermill from the root: one run at scale smoke, looked at from all sides."""
+"""Every paper's notebook as its users run it, papermill from the root: one run at scale smoke,
+looked at from all sides."""
 
 import json
 import shutil

@@ -1,4 +1,5 @@
-"""A tiny training, and what the tests of resumption do to it in processes of their own: python tests/toy_training.py ACTION FOLDER."""
+"""A tiny training, and what the tests of resumption do to it in processes of their own: python
+tests/toy_training.py ACTION FOLDER."""
 
 import json
 import os
@@ -39,7 +40,8 @@ def hold(step: int) -> None:
 
 
 class Toy:
-    "A regression with everything that must survive: weights, Adam, a schedule, dropout, a generator of its own, a plain number."
+    """A regression with everything that must survive: weights, Adam, a schedule, dropout, a
+    generator of its own, a plain number."""
 
     def __init__(self, seed: int):
         self.net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, 1))
@@ -142,8 +144,9 @@ def status_of(pid: int) -> int:
 
 
 class Moments:
-    """The moments of a process are calls of functions and their returns, Python's and C's: thousands lie in every step, in every row of
-    metrics and in every checkpoint, however fast the machine is. They are counted before `build` is called and from then on."""
+    """The moments of a process are calls of functions and their returns, Python's and C's:
+    thousands lie in every step, in every row of metrics and in every checkpoint, however fast the
+    machine is. They are counted before `build` is called and from then on."""
 
     def __init__(self):
         self.before = self.after = self.writing = 0
@@ -176,7 +179,8 @@ def undisturbed(folder: Path) -> None:
 
 
 def lives(before: int, after: int) -> Iterator[dict[str, int]]:
-    "When each process is killed: three times anywhere in a training, then while it writes a file, then before it trains."
+    """When each process is killed: three times anywhere in a training, then while it writes a
+    file, then before it trains."""
     dice = random.Random(0)
     for number in range(KILLS):
         if number % 5 == 3:

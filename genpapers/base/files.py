@@ -83,7 +83,7 @@ def read_json(path: str | Path) -> Any:
 
 # %% ../../nbs/base/files.ipynb #4bca20c6
 def digest_of(*parts: bytes | str | memoryview) -> str:
-    "SHA-256 of the parts in order, 64 hexadecimal digits; where one ends and the next begins counts."
+    "SHA-256 of the parts in order, 64 hexadecimal digits; where one ends counts."
     h = hashlib.sha256()
     for part in parts:
         part = part.encode() if isinstance(part, str) else part

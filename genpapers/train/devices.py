@@ -34,7 +34,8 @@ def resolve_device(
         raise UserError(f"device is {name!r}; it must be auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
-            f"device is {name!r}, but this machine has {torch.cuda.device_count()} CUDA devices; use auto or cpu"
+            f"device is {name!r}, but this machine has {torch.cuda.device_count()} CUDA devices; "
+            "use auto or cpu"
         )
     return device
 

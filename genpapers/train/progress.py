@@ -45,7 +45,8 @@ class Progress:
         "The state in one line: label, steps, seconds, rate, values."
         seconds = time.monotonic() - self.begun
         rate = (self.done - self.first) / seconds if seconds > 0 else 0.0
-        return f"{self.label}: {self.done}/{self.total} steps, {seconds:.0f} s, {rate:.1f} steps/s{self.text}"
+        steps = f"{self.done}/{self.total} steps, {seconds:.0f} s, {rate:.1f} steps/s"
+        return f"{self.label}: {steps}{self.text}"
 
     def advance(self) -> None:
         "One more step."

@@ -161,7 +161,7 @@ def finished_seconds(folder: Path) -> float | None:
 
 
 def finished_record(folder: str | Path) -> dict | None:
-    "The record of a finished run's folder, None for any other; altered files are a `CheckpointError`."
+    "The record of a finished run's folder, else None; altered files are a `CheckpointError`."
     folder = Path(folder).expanduser()
     return None if finished_seconds(folder) is None else read_json(folder / "config.json")
 
