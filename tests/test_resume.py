@@ -15,8 +15,8 @@ from toy_training import settings, spec, train
 
 from genpapers.train import runs
 from genpapers.train.checkpoint import CheckpointError, load_state
-from genpapers.train.runs import code_of, ensure
-from genpapers.train.specs import RunSpec, finished_seconds
+from genpapers.train.runs import ensure
+from genpapers.train.specs import RunSpec, code_of, finished_seconds
 
 
 def start(action: str, folder: Path) -> subprocess.Popen:
