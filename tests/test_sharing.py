@@ -82,8 +82,7 @@ def test_a_paper_finds_its_imported_runs_and_says_why_it_would_not(tmp_path, mon
     again = call(main, ["import", str(tmp_path / "a.zip"), "--runs-dir", str(tmp_path / "here")])
     assert (
         "is here already, the same. A notebook here will not use it: "
-        "the code behind genpapers.mnist_style.model differs."
-        in again.output
+        "the code behind genpapers.mnist_style.model differs." in again.output
     )
 
 
