@@ -10,7 +10,8 @@ from playwright.sync_api import Browser, Playwright, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # As root Chromium refuses its sandbox; the others keep it from asking for updates and the like.
-ARGUMENTS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --disable-component-update --disable-sync".split()
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+ARGUMENTS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 def chromium_path(playwright: Playwright) -> str | None:
@@ -26,7 +27,8 @@ def chromium(**options) -> Iterator[Browser]:
         path = chromium_path(playwright)
         if path is None:
             pytest.skip(
-                f"no Chromium here: looked for {', '.join(BROWSERS)} and Playwright's own (`playwright install chromium` gets it)"
+                f"no Chromium here: looked for {', '.join(BROWSERS)} and Playwright's own "
+                "(`playwright install chromium` gets it)"
             )
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, **options)
         try:

@@ -1,4 +1,4 @@
-"""Every notebook runs, by nbdev's rules; those with parameters at smoke, in a folder of their own."""
+"""Every notebook runs, by nbdev's rules; paper notebooks at smoke, in a folder of their own."""
 
 import json
 import os

@@ -78,6 +78,7 @@ class Paper:
 
     @property
     def notebook(self) -> str:
+        "Where its notebook lies, from the project's root."
         return f"nbs/{self.name}.ipynb"
 
 # %% ../../nbs/base/paper.ipynb #286c6669
