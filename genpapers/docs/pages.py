@@ -28,7 +28,8 @@ def entry(
     elif shown.isfunc:
         signature = str(shown.dm)
     code = f"```python\n{signature}\n```" if signature else ""
-    return "\n\n".join(filter(None, [f"### {name}", code, shown.docs]))
+    heading = f"### {name} {{#{name.lower()}}}"  # whatever else on the page is called so
+    return "\n\n".join(filter(None, [heading, code, shown.docs]))
 
 # %% ../../nbs/docs/pages.ipynb #pages-cell
 def _defined(
