@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from genpapers.base.files import UserError
 from genpapers.base.paper import find_paper
-from genpapers.base.parameters import resolve
+from genpapers.companion.reproduce import make_job
 from genpapers.nets.convs import n_parameters
 from genpapers.nets.distributions import one_hot
 from genpapers.polymnist.bench import random_batch
@@ -137,8 +137,7 @@ print(program(torch.eye(10)[:5], u).sum().item(), bool(ours))
     assert result.stdout.split() == [str(ours.sum().item()), "False"]
 
 
-def test_one_number_is_the_length_of_every_stage(monkeypatch):
-    monkeypatch.delenv("IN_TEST", raising=False)
+def test_one_number_is_the_length_of_every_stage():
     paper = find_paper("polymnist")
     for stages, names in (
         ("all", 5),
@@ -146,12 +145,10 @@ def test_one_number_is_the_length_of_every_stage(monkeypatch):
         ("generator", 1),
         ("main", 3),
     ):  # as papermill's -p gives them
-        specs = plan(resolve(paper, {"niterations": 1_000_000, "stages": stages}))
+        specs = make_job(paper, {"niterations": 1_000_000, "stages": stages}, ROOT).plan()
         assert len(specs) == names and {s.config["niterations"] for s in specs} == {1_000_000}
-    lengths = {
-        s.name: s.config["niterations"]
-        for s in plan(resolve(paper, {"niterations": 7, "niterations_main": 9}))
-    }
+    specs = make_job(paper, {"niterations": 7, "niterations_main": 9}, ROOT).plan()
+    lengths = {s.name: s.config["niterations"] for s in specs}
     assert lengths == {
         "baseline": 7,
         "styles": 7,
@@ -170,7 +167,6 @@ def test_the_notebook_has_no_function_of_its_own():
     assert "def " not in code and "class " not in code and "lambda" not in code
 
 
-def test_a_pool_smaller_than_the_batch_is_refused(monkeypatch):
-    monkeypatch.delenv("IN_TEST", raising=False)
+def test_a_pool_smaller_than_the_batch_is_refused():
     with pytest.raises(UserError, match="pool is 50; with batches of 256"):
-        plan(resolve(find_paper("polymnist"), {"scale": "smoke", "batch_size": 256}))
+        make_job(find_paper("polymnist"), {"scale": "smoke", "batch_size": 256}, ROOT).plan()

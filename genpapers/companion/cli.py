@@ -28,7 +28,8 @@ from .tables import show_outcomes
 class _Commands(click.Group):
     "A group whose `UserError`s, and files that cannot be read or written, are one sentence."
 
-    def invoke(self, ctx: click.Context):
+    def invoke(self, ctx: click.Context) -> object:
+        "Call the command."
         try:
             return super().invoke(ctx)
         except UserError as e:

@@ -55,6 +55,7 @@ def with_formulas(
     "The page with its formulas drawn."
 
     def drawn(span: re.Match) -> str:
+        "A marked span with its formula drawn."
         formula = mathml(html.unescape(span[2]), span[1] == "display")
         return f'<span class="math {span[1]}">{formula}</span>'
 
