@@ -30,7 +30,7 @@ def _end_figure(
     "Ellipses at the fixed point, those of the data dotted, and the table of divergences."
     solution = fixed_point(statistics, *statistics, settings)
     fig = Figure(figsize=(8.6, 4.0))
-    left = fig.add_axes((0, 0.02, 0.5, 0.88))
+    left = fig.add_axes((0.02, 0.02, 0.48, 0.88))
     right = fig.add_axes((0.54, 0.1, 0.37, 0.78))
     draw_outlines(left, statistics)
     draw_ellipses(left, solution.gaussians)
