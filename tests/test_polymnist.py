@@ -17,7 +17,6 @@ from genpapers.nets.distributions import one_hot
 from genpapers.polymnist.bench import random_batch
 from genpapers.polymnist.blackbox import export_blackbox, load_blackbox
 from genpapers.polymnist.conditionals import Colours, Conditionals
-from genpapers.polymnist.plan import plan
 from genpapers.polymnist.stages import ClassifierStage, GameStage, GeneratorStage, PairNetworks
 
 COLOURS = Colours(torch.full((3,), 0.4), torch.full((3,), 0.25))
