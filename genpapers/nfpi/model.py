@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['class_log_prob', 'class_log_probs', 'negative_log_likelihood', 'TrainingOptions', 'class_rows', 'ConditionalFlow',
-           'load_matching', 'trained_flow', 'encode', 'evaluate', 'evaluate_draws', 'decode', 'sample_images',
-           'interpolate']
+           'trained_flow', 'encode', 'evaluate', 'evaluate_draws', 'decode', 'sample_images', 'interpolate']
 
 # %% ../../nbs/nfpi/model.ipynb #nfpi-mo-imports
 import math
@@ -199,7 +198,7 @@ class ConditionalFlow:
         with torch.autocast(first.device.type, enabled=False):
             self.flow.initialise(self._training_input(first))
         if self._start_weights:
-            load_matching(self.flow, self._start_weights)
+            _load_matching(self.flow, self._start_weights)
         self._cover_norms()
         statistics = self._statistics(rows)
         self.mu, self.v = initial_gaussians(statistics, self._training.identity_diag)
@@ -227,7 +226,7 @@ class ConditionalFlow:
         self.history = [*self.history, {"step": self.nsteps, **course}]
 
 # %% ../../nbs/nfpi/model.ipynb #nfpi-mo-use
-def load_matching(flow: Flow, state: dict[str, Tensor]) -> None:
+def _load_matching(flow: Flow, state: dict[str, Tensor]) -> None:
     "Copies the tensors whose name and shape fit into the flow; none at all is a `UserError`."
     shapes = {name: value.shape for name, value in flow.state_dict().items()}
     fitting = {name: value for name, value in state.items() if shapes.get(name) == value.shape}

@@ -24,7 +24,7 @@ def is_plain(value) -> bool:
 
 
 def has_state(value) -> bool:
-    "Whether `value` belongs to the state: stateful objects, generators, tensors, plain values, containers of these."
+    "Whether `value` belongs to the state: stateful objects, tensors, plain values, containers."
     if isinstance(value, (list, tuple, dict)):
         return all(map(has_state, value.values() if isinstance(value, dict) else value))
     stateful = hasattr(value, "state_dict") and hasattr(value, "load_state_dict")
@@ -53,7 +53,7 @@ def state_of(value):
 
 # %% ../../nbs/train/checkpoint.ipynb #74cc7c47
 def restore(value, state):
-    "Put `state` (from `state_of`) back into `value`, in place where that is possible; the restored value."
+    "Put `state` (from `state_of`) back into `value`, in place where possible; the restored value."
     if hasattr(value, "load_state_dict"):
         value.load_state_dict(state)
     elif isinstance(value, torch.Generator):
@@ -133,7 +133,7 @@ def save_state(path: str | Path, state) -> str:
 
 @decides_nothing
 def load_state(path: str | Path):
-    "Read a nested state; a file that was cut short or altered by a single bit is a `CheckpointError`."
+    "Read a nested state; a file that was cut short or altered by a bit is a `CheckpointError`."
     try:
         with safe_open(path, framework="pt") as f:
             header, tensors = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
@@ -145,6 +145,7 @@ def load_state(path: str | Path):
         ) from None
     if not intact:
         raise CheckpointError(
-            f"{path} was altered after it was written (digest differs); remove it to train from the start"
+            f"{path} was altered after it was written (digest differs); "
+            "remove it to train from the start"
         )
     return unflatten(json.loads(structure), tensors)
