@@ -114,7 +114,7 @@ def test_load_continues_from_a_named_run(tmp_path, method):
     only = {"experiments": ["mnist-ladder"], "methods": [method]}
     first = ensure(plan(parameters(**only))[0], settings)
     second = ensure(plan(parameters(**only, load=str(first.folder), stepsize=1e-7))[0], settings)
-    assert second.key != first.key and second.training.batches.seed != first.training.batches.seed
+    assert second.key != first.key and second.rebuild().batches.seed != first.rebuild().batches.seed
     copy = shutil.copytree(first.folder, tmp_path / "elsewhere" / first.folder.name)
     assert ensure(
         plan(parameters(**only, load=str(copy), stepsize=1e-7))[0], settings
