@@ -166,7 +166,7 @@ class Reach:
         entries: Iterable[str],  # "module:function", "module:Class" or "module:Class.method"
         find: Callable[[str], Path | None] = source_of,
     ):
-        self.find, self.reached = find, {}
+        self.find, self.modules, self.reached = find, {}, {}
         self.queue = [tuple(entry.split(":")) for entry in entries]
         while self.queue:
             self.follow(*self.queue.pop())
@@ -178,7 +178,13 @@ class Reach:
         )
 
     def module(self, name: str) -> _Module | None:
-        "A module of the package, read."
+        "A module of the package, read once; None if it has no source."
+        if name not in self.modules:
+            self.modules[name] = self.read(name)
+        return self.modules[name]
+
+    def read(self, name: str) -> _Module | None:
+        "Find and read a module."
         path = self.find(name)
         if path is None:
             return None

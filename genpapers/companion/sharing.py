@@ -17,7 +17,7 @@ from ..base.files import UserError, file_digest, project_root, read_json, write_
 from ..base.paper import find_paper
 from .tables import markdown_table, results_of, run_folders
 from ..train.loop import read_metrics
-from ..train.specs import FILES, finished_seconds, key_of
+from ..train.specs import FILES, finished_record, key_of
 
 # %% ../../nbs/companion/sharing.ipynb #sh000005
 class ShareError(UserError):
@@ -75,7 +75,7 @@ def _facts(record: dict, seconds: float) -> dict[str, str]:
 
 
 def card(folder: Path, record: dict, figures: dict[str, Path]) -> str:
-    "The run in Markdown: where it comes from, what it is, how it ended."
+    "A run whose files were checked, in Markdown: where it comes from, what it is, how it ended."
     try:
         page = find_paper(record["paper"])
         origin, titles = f"{page.title} ({page.reference})", page.figures
@@ -89,7 +89,7 @@ def card(folder: Path, record: dict, figures: dict[str, Path]) -> str:
     parts = [
         f"# {record['paper']}/{record['name']}",
         f"> A finished training of: {origin}.",
-        table("", _facts(record, finished_seconds(folder))),
+        table("", _facts(record, read_json(folder / "done.json")["seconds"])),
         "`genpapers import` adds it to a checkout of genpapers. A paper notebook there finds it "
         "if code, versions, data, device and precision are these.",
         "## Configuration",
@@ -110,14 +110,14 @@ def _add(archive: ZipFile, name: str, path: Path) -> None:
         shutil.copyfileobj(source, target, 1 << 20)
 
 
-def _finished_record(folder: Path) -> dict:
+def _shareable_record(folder: Path) -> dict:
     "The record of a finished run; an unfinished or altered run is a `UserError`."
-    if finished_seconds(folder) is None:
+    record = finished_record(folder)
+    if record is None:
         raise ShareError(
             f"{folder} is not finished, so there is nothing to share yet; "
             "`genpapers status` shows how far it is"
         )
-    record = read_json(folder / "config.json")
     if folder.name != f"{record['name']}-{key_of(record)}":
         raise ShareError(
             f"{folder} does not bear the key of its config.json, {key_of(record)}; "
@@ -134,7 +134,7 @@ def export_run(
 ) -> Path:
     "Write a finished run as one zip; an unfinished or altered run is a `UserError`."
     folder = find_run(run, Path(runs_dir or project_root() / "runs"))
-    record = _finished_record(folder)
+    record = _shareable_record(folder)
     output = Path(output or f"{record['paper']}-{folder.name}.zip")
     if output.is_dir():
         raise ShareError(f"{output} is a folder; name the file to write")

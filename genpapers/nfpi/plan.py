@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
-from ..base.files import UserError, file_digest, read_json
+from ..base.files import UserError, file_digest
 from ..data.labelled import load_labelled
 from ..data.sources import Images
 from .classifier import STRATEGIES
@@ -19,7 +19,7 @@ from .configs import Config, find_config
 from .flow import FlowConfig
 from .fpi import FixedPointOptions
 from .model import TrainingOptions, class_rows
-from ..train.specs import RunSpec, finished_seconds
+from ..train.specs import RunSpec, finished_record
 
 # %% ../../nbs/nfpi/plan.ipynb #nfpi-pl-words
 def words(text: str) -> list[str]:
@@ -141,8 +141,7 @@ _CLASSIFIER = "genpapers.nfpi.training:build_classifier"
 def _finished_flow(folder: str | Path, parameter: str) -> tuple[Path, dict]:
     "Absolute folder and config.json of a finished flow, its files checked. Raises `UserError`."
     path = Path(folder).expanduser().resolve()
-    finished = path.is_dir() and finished_seconds(path) is not None
-    record = read_json(path / "config.json") if finished else {}
+    record = finished_record(path) or {}
     if record.get("entry") != _FLOW:
         raise UserError(
             f"{parameter} is {str(folder)!r}; it must be the folder of a finished flow, "

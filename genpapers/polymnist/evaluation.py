@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['test_rows', 'grid_labels', 'generate', 'originals', 'judge', 'random_code_segmentations', 'panel_columns',
-           'inference_at_work', 'accuracy_tables', 'segmentations', 'learning_curves']
+           'inference_at_work', 'accuracy_tables', 'segmentations']
 
 # %% ../../nbs/polymnist/evaluation.ipynb #pv000003
 import numpy as np
@@ -231,15 +231,3 @@ def segmentations(
     limiting = load_blackbox(blackbox_of(runs["generator"]), device)
     g = generator_for(seed, "segmentations", device=device)
     return segmentations_of(limiting, one_hot(c.to(device), NC), g, chain).cpu()
-
-
-def learning_curves(runs: dict[str, Run]) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
-    "Every loss with the runs that have it: loss -> run -> (steps, values)."
-    curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
-    for name, run in runs.items():
-        whose = "" if run.spec.labels["stage"] == "main" else f"{name} "
-        for column in run.metrics.columns:
-            values = run.metrics[column].dropna()
-            curve = values.index.to_numpy(), values.to_numpy()
-            curves.setdefault(whose + column.replace("_", " "), {})[name] = curve
-    return curves

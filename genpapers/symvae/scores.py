@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ..data.sources import Images
 from ..data.splits import spread_rows
-from ..metrics.classifier import Classifier, feature_moments, train_classifier
+from ..metrics.classifier import Classifier, train_classifier
 from ..metrics.fid import Inception, WeightsMissing, reference_moments
-from ..metrics.frechet import Moments, frechet_distance
+from ..metrics.frechet import Moments, feature_moments, frechet_distance
 from .networks import HVAE
 from .plan import EXPERIMENTS, run_name
 from .samples import Codes, stream
