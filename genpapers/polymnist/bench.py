@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..nets.convs import mlp
 from ..nets.distributions import bernoulli, bernoulli_nll, categorical, one_hot
