@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..nets.convs import mlp
 from ..nets.distributions import bernoulli, bernoulli_nll, categorical, one_hot
@@ -74,7 +74,7 @@ def _plain_conditionals(colours: Colours, nz: int, ny: int, n: int) -> Condition
     plain.X.encoder = _PlainEncoder(3, 2 * ny, n, NC + ND + nz)
     plain.X.decoder = _PlainDecoder(NC + ND + ny + nz, 6, n)
     hidden = plain.X.prior[0].out_features
-    plain.X.prior = mlp(NC + ND + nz, hidden, hidden, 2 * ny, tanh=nn.Tanh)
+    plain.X.prior = mlp(NC + ND + nz, hidden, hidden, 2 * ny)
     return plain
 
 # %% ../../nbs/polymnist/bench.ipynb #px000007

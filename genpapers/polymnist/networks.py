@@ -10,47 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..nets.convs import PLAIN, down_layers, up_layers
-
-# %% ../../nbs/polymnist/networks.ipynb #pn000006
-class _TanhOfSum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, h, o):
-        y = torch.rsub(torch.add(o.mul(-2), h, alpha=-2).sigmoid_(), 1, alpha=2)
-        ctx.save_for_backward(y)
-        ctx.shape = o.shape
-        return y
-
-    @staticmethod
-    def backward(ctx, grad):
-        grad = torch.ops.aten.tanh_backward(grad, *ctx.saved_tensors)
-        return grad, grad.sum_to_size(ctx.shape)
-
-
-def tanh_of_sum(
-    h: Tensor,  # (B, C, H, W)
-    o: Tensor,  # (1 or B, C, 1 or H, 1 or W)
-) -> Tensor:  # (B, C, H, W)
-    "tanh(h + o)."
-    if torch.compiler.is_exporting():  # a black box holds plain operators only
-        return torch.sigmoid((h + o) * 2) * 2 - 1
-    return _TanhOfSum.apply(h, o)
-
-
-def without_bias(layer: nn.Conv2d | nn.ConvTranspose2d, h: Tensor) -> Tensor:
-    "What a layer does to h, (B, C, H, W) -> (B, C', H', W'), its bias left out."
-    convolve = F.conv_transpose2d if isinstance(layer, nn.ConvTranspose2d) else F.conv2d
-    return convolve(h, layer.weight, None, layer.stride)
-
-
-def bias_of(layer: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
-    "The bias as (1, C, 1, 1)."
-    return layer.bias[None, :, None, None]
-
-
-def activate(layer: nn.Conv2d | nn.ConvTranspose2d, h: Tensor) -> Tensor:
-    "tanh of the layer's output, (B, C, H, W) -> (B, C', H', W')."
-    return tanh_of_sum(without_bias(layer, h), bias_of(layer))
+from ..nets.convs import bias_of, down_layers, from_one_pixel, sum_then, up_layers
 
 # %% ../../nbs/polymnist/networks.ipynb #pn000009
 class Encoder(nn.Module):
@@ -64,45 +24,32 @@ class Encoder(nn.Module):
         side: int = 0,  # length of the side vector; 0: none
     ):
         super().__init__()
-        self.layers = nn.ModuleList(down_layers(n_in, n, n_out, PLAIN))
+        self.layers = nn.ModuleList(down_layers(n_in, n, n_out))
         self.channels = (n, 2 * n, 2 * n, 2 * n, 4 * n)
         self.side = nn.Linear(side, sum(self.channels), bias=False) if side else None
 
     def forward(self, x: Tensor, side: Tensor | None = None) -> Tensor:
         "x: (B, in, 28, 28), side: (B, side) -> (B, out)."
-        return self.later_layers(self.first_layer(x), side)
+        if side is not None:
+            return self.later_layers(self.first_layer(x), side)
+        for layer in self.layers[:5]:
+            x = layer.then(x, "tanh")
+        return self.layers[5](x).flatten(1)
 
     def first_layer(self, x: Tensor, start: int = 0) -> Tensor:
         """What `x` (B, k, 28, 28), the input's channels from `start` on, adds to the first
         convolution: (B, n, 27, 27), no bias."""
         return F.conv2d(x, self.layers[0].weight[:, start : start + x.shape[1]])
 
-    def offsets(self, side: Tensor | None) -> list[Tensor]:
-        "What biases and side vector add before each of the five activations."
-        biases = [bias_of(layer) for layer in self.layers[:5]]
-        if side is None:
-            return biases
-        maps = self.side(side)[:, :, None, None].split(self.channels, 1)
-        return [a + b for a, b in zip(maps, biases)]
-
-    def later_layers(self, h: Tensor, side: Tensor | None = None) -> Tensor:
-        "Everything after the first convolution: (B, n, 27, 27) -> (B, out)."
-        offsets = self.offsets(side)
-        for layer, o in zip(self.layers[1:5], offsets):
-            h = without_bias(layer, tanh_of_sum(h, o))
-        return self.layers[5](tanh_of_sum(h, offsets[4])).flatten(1)
+    def later_layers(self, h: Tensor, side: Tensor) -> Tensor:
+        "Everything after the first convolution, given the side vector: (B, n, 27, 27) -> (B, out)."
+        offsets = self.side(side)[:, :, None, None].split(self.channels, 1)
+        h = sum_then(h, offsets[0] + bias_of(self.layers[0]), "tanh")
+        for layer, o in zip(self.layers[1:5], offsets[1:]):
+            h = sum_then(layer.without_bias(h), o + bias_of(layer), "tanh")
+        return self.layers[5](h).flatten(1)
 
 # %% ../../nbs/polymnist/networks.ipynb #pn000013
-def _from_one_pixel(
-    v: Tensor,  # (B, V)
-    weight: Tensor,  # (V, C, k, k), of a transposed convolution
-) -> Tensor:  # (B, C, k, k)
-    "The transposed convolution of a single pixel, as a matrix product into channels-last memory."
-    c, k = weight.shape[1:3]
-    h = F.linear(v, weight.permute(2, 3, 1, 0).flatten(0, 2))
-    return h.view(-1, k, k, c).permute(0, 3, 1, 2)
-
-
 class Decoder(nn.Module):
     "Numbers to images (Section IV-C)."
 
@@ -113,13 +60,13 @@ class Decoder(nn.Module):
         n: int = 16,  # channels before the last convolution; 16 as published
     ):
         super().__init__()
-        self.layers = nn.ModuleList(up_layers(n_in, n, n_out, PLAIN))
+        self.layers = nn.ModuleList(up_layers(n_in, n, n_out))
 
     def forward(self, v: Tensor) -> Tensor:
         "v: (B, in) -> (B, out, 28, 28)."
-        h = tanh_of_sum(_from_one_pixel(v, self.layers[0].weight), bias_of(self.layers[0]))
-        for layer in self.layers[1:5]:
-            h = activate(layer, h)
+        h = v[:, :, None, None]
+        for layer in self.layers[:5]:
+            h = layer.then(h, "tanh")
         return self.layers[5](h)
 
 # %% ../../nbs/polymnist/networks.ipynb #pn000016
@@ -134,8 +81,8 @@ class UNet(nn.Module):
         n: int = 16,  # channels after the first convolution; 16 as published
     ):
         super().__init__()
-        self.down = nn.ModuleList(down_layers(n_in, n, side, PLAIN))
-        self.up = nn.ModuleList(up_layers(2 * side, n, n_out, PLAIN))
+        self.down = nn.ModuleList(down_layers(n_in, n, side))
+        self.up = nn.ModuleList(up_layers(2 * side, n, n_out))
         self.skip4 = nn.Conv2d(4 * n, 4 * n, 1, bias=False)
         self.skip13 = nn.Conv2d(2 * n, 2 * n, 1, bias=False)
         nn.init.zeros_(self.skip4.weight)
@@ -145,18 +92,18 @@ class UNet(nn.Module):
         "What image and biases add at 4 x 4, (B, 4n, 4, 4), and at 13 x 13, (B, 2n, 13, 13)."
         maps = []
         for layer in self.down:
-            maps.append(x := activate(layer, x))
+            maps.append(x := layer.then(x, "tanh"))
         v, first = x.flatten(1), self.up[0]
-        at4 = _from_one_pixel(v, first.weight[: v.shape[1]]) + self.skip4(maps[4]) + bias_of(first)
+        at4 = from_one_pixel(v, first.weight[: v.shape[1]]) + self.skip4(maps[4]) + bias_of(first)
         return at4, self.skip13(maps[1]) + bias_of(self.up[3])
 
     def decode(self, features: tuple[Tensor, Tensor], side: Tensor) -> Tensor:
         "(B, side) and the features of an image -> (B, out, 28, 28)."
         at4, at13 = features
-        h = tanh_of_sum(_from_one_pixel(side, self.up[0].weight[side.shape[1] :]), at4)
-        h = activate(self.up[2], activate(self.up[1], h))
-        h = tanh_of_sum(without_bias(self.up[3], h), at13)
-        return self.up[5](activate(self.up[4], h))
+        h = sum_then(from_one_pixel(side, self.up[0].weight[side.shape[1] :]), at4, "tanh")
+        h = self.up[2].then(self.up[1].then(h, "tanh"), "tanh")
+        h = sum_then(self.up[3].without_bias(h), at13, "tanh")
+        return self.up[5](self.up[4].then(h, "tanh"))
 
     def forward(self, x: Tensor, side: Tensor) -> Tensor:
         "x: (B, in, 28, 28), side: (B, side) -> (B, out, 28, 28)."

@@ -20,9 +20,9 @@ from .images import IMAGES
 class SkipMLP(nn.Module):
     "mlp(x) + Wx: (B, sizes[0]) -> (B, sizes[-1])."
 
-    def __init__(self, sizes: Sequence[int], kit: Kit = FAST):
+    def __init__(self, sizes: Sequence[int]):
         super().__init__()
-        self.mlp = mlp(*sizes, tanh=kit.tanh)
+        self.mlp = mlp(*sizes)
         self.skip = nn.Linear(sizes[0], sizes[-1], bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ class SkipMLP(nn.Module):
 def trunk(width: int, channels: int = 32, kit: Kit = FAST) -> nn.Sequential:
     "Features of images: (B, 1, 28, 28) -> (B, width), tanh after all convolutions but the last."
     layers = [kit.conv(1, channels, 3, padding=1), *down_layers(channels, channels, width, kit)]
-    return nn.Sequential(activated(layers, kit.tanh), nn.Flatten())
+    return nn.Sequential(activated(layers, kit=kit), nn.Flatten())
 
 # %% ../../nbs/symvae/networks.ipynb #svnet11
 class Decoder(nn.Module):
@@ -47,7 +47,7 @@ class Decoder(nn.Module):
     ):
         super().__init__()
         layers = [*up_layers(nz1, channels, channels, kit), kit.conv(channels, 1, 3, padding=1)]
-        self.layers = activated(layers, {"tanh": kit.tanh, "relu": nn.ReLU}[activation])
+        self.layers = activated(layers, {"tanh": nn.Tanh, "relu": nn.ReLU}[activation], kit)
 
     def forward(self, z1: Tensor) -> Tensor:
         return self.layers(z1[:, :, None, None])
@@ -65,7 +65,7 @@ class LadderEncoder(nn.Module):
         super().__init__()
         self.trunk = trunk(width, channels, kit)
         self.to_a1 = nn.Linear(width, nz1)
-        self.to_a0 = mlp(width, width, width, nz0, tanh=kit.tanh)
+        self.to_a0 = mlp(width, width, width, nz0)
         self.skip = nn.Linear(nz1, nz0, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,7 +105,7 @@ class ReverseEncoder(nn.Module):
     def __init__(self, nz0: int, nz1: int, width: int, channels: int = 32, kit: Kit = FAST):
         super().__init__()
         self.q1 = nn.Sequential(trunk(width, channels, kit), nn.Linear(width, nz1))
-        self.q0 = SkipMLP([nz1, width, width, width, nz0], kit)
+        self.q0 = SkipMLP([nz1, width, width, width, nz0])
         self.nz0 = nz0
 
     def codes(self, x: Tensor, prior: nn.Module, sampler: Sampler) -> tuple[Tensor, Tensor]:
@@ -151,7 +151,7 @@ class HVAE(nn.Module):
     ):
         super().__init__()
         self.nz0, self.nz1 = nz0, nz1
-        self.prior = SkipMLP([nz0, hidden, hidden, nz1], kit)
+        self.prior = SkipMLP([nz0, hidden, hidden, nz1])
         self.decoder = Decoder(nz1, channels, activation, kit)
         self.image = IMAGES[image]()
         self.encoder = _ENCODERS[encoder](nz0, nz1, width, channels, kit)
