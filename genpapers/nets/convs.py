@@ -107,7 +107,7 @@ class _SumThen(torch.autograd.Function):
 def _in_precision(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     "The tensors in the precision that autocast asks for."
     device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
+    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
         return tensors
     dtype = torch.get_autocast_dtype(device)
     return tuple(None if t is None else t.to(dtype) for t in tensors)
