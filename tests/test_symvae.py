@@ -23,6 +23,7 @@ from genpapers.metrics.fid import (
 )
 from genpapers.metrics.frechet import feature_moments
 from genpapers.symvae.plan import plan
+from genpapers.symvae.samples import kept_panels, panel_steps
 from genpapers.train.checkpoint import load_state
 from genpapers.train.runs import RunSettings, ensure, ensure_all
 
@@ -74,13 +75,14 @@ def test_all_six_train_and_are_found_again(tmp_path):
     assert len(runs) == 6 and not any(run.reused for run in runs.values())
     assert all(run.reused for run in ensure_all(plan(parameters()), settings).values())
     for name, run in runs.items():
-        assert {"p_x", "gain", "I_q_z0"} <= set(run.metrics), name
+        assert {"p_x", "gain", "cost", "I_q_z0", "bits_p_z1"} <= set(run.metrics), name
+        assert list(kept_panels(run.folder)) == panel_steps(SIZES["niterations"]), name
 
 
 @pytest.mark.parametrize("method", ["sym", "elbo"])
 def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, method):
     spec = plan(parameters(experiments=["mnist-ladder"], methods=[method]))[0]
-    states = []
+    states, panels = [], []
     for name in ("whole", "resumed"):
         settings = RunSettings(
             runs_dir=tmp_path / name, device="cpu", precision="float32", checkpoint_seconds=0
@@ -90,8 +92,10 @@ def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, method):
             with pytest.raises(KeyboardInterrupt):
                 ensure(spec, settings)
             monkeypatch.undo()
-        states.append(load_state(ensure(spec, settings).folder / "checkpoint.safetensors")["model"])
-    assert same(*states)
+        folder = ensure(spec, settings).folder
+        states.append(load_state(folder / "checkpoint.safetensors")["model"])
+        panels.append(kept_panels(folder))
+    assert "information" in states[0] and same(*states) and same(*panels)
 
 
 def interrupt_at(monkeypatch, step):

@@ -29,8 +29,11 @@ class _PlainSymmetric(Symmetric):
     def step(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         terms = super().step(batch)
         x = self.model.image.from_bytes(batch[0])
-        self.statistics = code_information(self.model, x, self.generator)
+        self.found = code_information(self.model, x, self.statistics)
         return terms
+
+    def finish_step(self) -> None:
+        "Nothing: the statistics have passes of their own."
 
 
 def _learner(

@@ -30,9 +30,9 @@ class SkipMLP(nn.Module):
 
 
 def trunk(width: int, channels: int = 32, kit: Kit = FAST) -> nn.Sequential:
-    "Features of images: (B, 1, 28, 28) -> (B, width), tanh after all convolutions but the last."
+    "Features of images, in (-1, 1): (B, 1, 28, 28) -> (B, width), tanh after every convolution."
     layers = [kit.conv(1, channels, 3, padding=1), *down_layers(channels, channels, width, kit)]
-    return nn.Sequential(activated(layers, kit=kit), nn.Flatten())
+    return nn.Sequential(activated(layers, kit=kit), nn.Tanh(), nn.Flatten())
 
 # %% ../../nbs/symvae/networks.ipynb #svnet11
 class Decoder(nn.Module):

@@ -37,7 +37,7 @@ _CLAIMS = (
         "table of FID, columns limiting",
         "limiting FID 4.1, 5.0, 42.4 against 36.6, 14.2, 119.2",
         "limiting distance of symmetric learning below two thirds of ELBO's"
-        " in all three experiments; open where one has a collapsed model or other data",
+        " in all three experiments; open where a model has failed, or learned from other data",
         figure="limiting",
     ),
     Claim(
@@ -148,8 +148,9 @@ PAPER = Paper(
     claims=_CLAIMS,
     figures={
         "data": "forty images of each experiment, as the models see them",
-        "curves": "loss terms of all models",
-        "information": "mutual information per code bit, sorted",
+        "curves": "loss terms of all models, and the information of their codes, over training",
+        "information": "mutual information per code bit, sorted; running averages",
+        "learning": "what the models drew while they learned, a dozen moments",
         "panels": "data, reconstruction, random codes, limiting chain",
         "random_codes": "forty images of random codes, all models",
         "limiting": "forty images of the limiting distribution, all models",

@@ -6,12 +6,16 @@
 __all__ = ['EXPERIMENTS', 'HIDDEN', 'Experiment', 'data_name', 'run_name', 'plan']
 
 # %% ../../nbs/symvae/plan.ipynb #svpln02
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from ..base.files import UserError, file_digest
+from torch import Tensor
+
+from ..base.files import UserError
 from ..data.sources import load, presence
+from ..train.checkpoint import flatten, load_state, state_digest
 from ..train.specs import RunSpec, finished_record
 
 # %% ../../nbs/symvae/plan.ipynb #svplan04
@@ -86,13 +90,20 @@ def _loaded(folder: str, names: list[str]) -> tuple[str, Path]:
     return record["name"], path
 
 
+def _learner_digest(folder: Path) -> str:
+    "Digest of what is loaded of the run in `folder`: the learner, not how long it took."
+    tensors: dict[str, Tensor] = {}
+    learner = load_state(folder / "checkpoint.safetensors")["model"]
+    return state_digest(json.dumps(flatten(learner, tensors)), tensors)
+
+
 def _spec(p: SimpleNamespace, experiment: str, method: str, loaded: Path | None) -> RunSpec:
     "The specification of one training, which continues the run in the folder `loaded`."
     config, places = _config(p, experiment, method), {}
     digests = {config["data"]: load(config["data"], "all", p.data_dir).digest}
     if loaded:
         places["load"] = str(loaded)
-        digests["load"] = config["load_digest"] = file_digest(loaded / "checkpoint.safetensors")
+        digests["load"] = config["load_digest"] = _learner_digest(loaded)
     return RunSpec(
         "symvae",
         run_name(experiment, method),

@@ -6,13 +6,23 @@
 __all__ = ['Learner', 'Symmetric', 'ELBO']
 
 # %% ../../nbs/symvae/rules.ipynb #svmod02
+import math
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from ..data.batches import generator_for
 from ..nets.distributions import bernoulli, precise
 from ..nets.optim import adam, descend
-from .networks import HVAE
+from genpapers.symvae.information import (
+    new_averages,
+    noting,
+    running_information,
+    summary,
+    update_averages,
+)
+from .networks import HVAE, Sampler
 
 # %% ../../nbs/symvae/rules.ipynb #svmod04
 class _ZGR(torch.autograd.Function):
@@ -33,14 +43,17 @@ def _zgr(logits: Tensor, generator: torch.Generator) -> Tensor:
 
 # %% ../../nbs/symvae/rules.ipynb #svmod07
 class Learner:
-    """What both rules share: the model, random numbers of its own, the noise on the data.
+    """What both rules share: the model, random numbers, the noise on the data, the statistics.
 
     `step(batch)` is one step of learning. batch[0] is uint8 (B, 1, 28, 28); it returns detached
     loss terms per unit, means over the batch."""
 
     def __init__(self, model: HVAE, seed: int):
         self.model = model
-        self.generator = generator_for("symvae", seed, device=next(model.parameters()).device)
+        device = next(model.parameters()).device
+        self.generator = generator_for("symvae", seed, device=device)
+        self.statistics = generator_for("symvae statistics", seed, device=device)
+        self.t, self.information, self._logits = 0, new_averages(model), {}
 
     def bits(self, logits: Tensor) -> Tensor:
         "Bits ~ Bernoulli(sigmoid(`logits`)), any shape, without gradient."
@@ -56,6 +69,35 @@ class Learner:
         means = {name: values.detach().mean() for name, values in terms.items()}
         return {name: mean / units[name.partition("_")[2]] for name, mean in means.items()}
 
+    def noted(self, sampler: Sampler, *names: str) -> Sampler:
+        "`sampler`, which keeps the logits of what is drawn, by `names`, for the statistics."
+        return noting(sampler, names, self._logits)
+
+    def finish_step(self) -> None:
+        "Takes the step's logits into the running averages."
+        update_averages(self.information, self._logits, self.t)
+        self._logits.clear()
+        self.t += 1
+
+    def code_terms(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        "What the rule has the codes cost, by layer, each (B,), in nats; x (B, 1, 28, 28)."
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def summary(self, x: Tensor, seed: int = 0) -> dict[str, float]:
+        """Information per bit and gain on images x (B, 1, 28, 28), and the cost of the codes.
+
+        The cost is in bits per code bit, of the costlier layer: a coin costs 1."""
+        g = generator_for("symvae cost", seed, device=x.device)
+        costs = self.per_unit(self.code_terms(x, g)).values()
+        cost = max(float(value) for value in costs) / math.log(2)
+        return summary(self.model, x, seed) | {"cost": cost}
+
+    def total_information(self) -> dict[str, float]:
+        "Sums over bits of the running averages, in bits: {'bits_q_z0': ..., ...}."
+        found = running_information(self.information)
+        return {f"bits_{name}": float(values.sum()) for name, values in found.items()}
+
 # %% ../../nbs/symvae/rules.ipynb #svmod08
 class Symmetric(Learner):
     "Symmetric equilibrium learning: an Adam per player, steps p then q (paper, section 3)."
@@ -68,7 +110,8 @@ class Symmetric(Learner):
     def p_step(self, x: Tensor) -> dict[str, Tensor]:
         "The decoder learns from (x, z ~ q(z|x)), x (B, 1, 28, 28); its terms, each (B,)."
         with torch.no_grad():
-            z0, z1 = self.model.encoder.codes(x, self.model.prior, self.bits)
+            sampler = self.noted(self.bits, *self.model.encoder.order)
+            z0, z1 = self.model.encoder.codes(x, self.model.prior, sampler)
         terms = self.model.p_terms(x, z0, z1)
         descend(sum(terms.values()).mean(), self.adam_p)
         return terms
@@ -76,7 +119,7 @@ class Symmetric(Learner):
     def q_step(self, n: int) -> dict[str, Tensor]:
         "The encoder learns from n draws (z, x) ~ p; its terms, each (n,)."
         with torch.no_grad():
-            z0, z1 = self.model.random_codes(n, self.bits)
+            z0, z1 = self.model.random_codes(n, self.noted(self.bits, "p_z0", "p_z1"))
             x = self.model.image.sample(self.model.decoder(z1), self.generator)
         terms = self.model.q_terms(x, z0, z1)
         descend(sum(terms.values()).mean(), self.adam_q)
@@ -85,7 +128,15 @@ class Symmetric(Learner):
     def step(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         "One step of each player; p_x, p_z1, q_z0, q_z1 per unit."
         x = self.disturbed(batch[0])
-        return self.per_unit(self.p_step(x) | self.q_step(len(x)))
+        terms = self.p_step(x) | self.q_step(len(x))
+        self.finish_step()
+        return self.per_unit(terms)
+
+    def code_terms(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        "-log q of the codes at (z, x) ~ p, by layer, each (B,): no data of x, only its number."
+        z0, z1 = self.model.random_codes(len(x), partial(bernoulli, generator=generator))
+        drawn = self.model.image.sample(self.model.decoder(z1), generator)
+        return self.model.q_terms(drawn, z0, z1)
 
 # %% ../../nbs/symvae/rules.ipynb #svmod10
 class ELBO(Learner):
@@ -94,14 +145,27 @@ class ELBO(Learner):
     def __init__(self, model: HVAE, stepsize: float, seed: int, kl_warmup: int):
         super().__init__(model, seed)
         self.adam = adam(model.parameters(), stepsize)
-        self.kl_warmup, self.t = kl_warmup, 0
+        self.kl_warmup = kl_warmup
 
     def step(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         "One step on everything; p_x, kl_z0, kl_z1 per unit, without the weight of the warm-up."
         x = self.disturbed(batch[0])
-        terms = self.model.elbo_terms(x, lambda logits: _zgr(logits, self.generator))
+        sampler = self.noted(partial(_zgr, generator=self.generator), *self.model.encoder.order)
+        terms = self.model.elbo_terms(x, sampler)
         weight = min(1.0, (self.t + 1) / (self.kl_warmup + 1))
         weighted = {n: term if n == "p_x" else weight * term for n, term in terms.items()}
         descend(sum(weighted.values()).mean(), self.adam)
-        self.t += 1
+        self.note_prior(len(x))
+        self.finish_step()
         return self.per_unit(terms)
+
+    @torch.no_grad()
+    def note_prior(self, n: int) -> None:
+        "Draws n codes from p, for the statistics alone."
+        sampler = self.noted(partial(bernoulli, generator=self.statistics), "p_z0", "p_z1")
+        self.model.random_codes(n, sampler)
+
+    def code_terms(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        "The divergences of the codes, by layer, each (B,)."
+        terms = self.model.elbo_terms(x, partial(bernoulli, generator=generator))
+        return {name: value for name, value in terms.items() if name != "p_x"}

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..data.sources import Images
@@ -49,6 +50,19 @@ class Judge:
 def originals(model: HVAE, images: Tensor) -> Tensor:
     "The data `images` (uint8 (N, 1, 28, 28)) as the model sees them, again uint8."
     return model.image.to_bytes(model.image.from_bytes(images))
+
+
+def write_images(
+    images: Tensor,  # uint8 (B, 1, H, W)
+    folder: Path,
+    first: int = 0,  # number of the first: 0 begins anew and removes what was written before
+) -> None:
+    "Writes PNG files img_00000.png and on, as pytorch-fid's own command reads them."
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in [] if first else folder.glob("img_*.png"):
+        path.unlink()
+    for number, image in enumerate(images.cpu().numpy(), first):
+        Image.fromarray(image[0]).save(folder / f"img_{number:05}.png")
 
 
 def classifier_judge(
@@ -103,26 +117,33 @@ def make_judges(
 
 
 def _score(
-    model: HVAE, kind: str, judges: dict[str, Judge], steps: int, seed: int
+    model: HVAE, kind: str, judges: dict[str, Judge], steps: int, seed: int, folder: Path | None
 ) -> tuple[dict[str, dict], Codes]:
     "What each judge says of one kind of images, and the codes of the first batch of them."
     moments = {name: Moments(judge.extractor.n_features) for name, judge in judges.items()}
-    most, codes = max(judge.limit for judge in judges.values()), None
+    most, written, codes = max(judge.limit for judge in judges.values()), 0, None
     for images, z in stream(model, kind, most, steps, seed):
         codes = codes or z
+        if folder:
+            write_images(images, folder / kind, written)
+            written += len(images)
         for name, judge in judges.items():
             judge.take(moments[name], images)
     return {name: judge.score(moments[name]) for name, judge in judges.items()}, codes
 
 
 def scores(
-    model: HVAE, judges: dict[str, Judge], steps: int, seed: int
+    model: HVAE,
+    judges: dict[str, Judge],
+    steps: int,  # of the chain
+    seed: int,
+    folder: Path | None = None,  # receives the images as PNG files, a folder per kind
 ) -> tuple[dict[str, dict], dict[str, Codes]]:
     """Scores of random codes and of the chain after `steps` steps: {kind: {judge: scores}}.
 
     A judge's scores are {"value": distance, "images": how many}. Also {kind: codes}, of the first
     batch of images."""
-    found = {kind: _score(model, kind, judges, steps, seed) for kind in _KINDS}
+    found = {kind: _score(model, kind, judges, steps, seed, folder) for kind in _KINDS}
     by_judge = {kind: values for kind, (values, _) in found.items()}
     return by_judge, {kind: codes for kind, (_, codes) in found.items()}
 
@@ -157,14 +178,15 @@ def published_rows(
 def undecided(
     experiment: str,
     methods: list[str],  # that were trained
-    collapsed: list[str],  # names of runs
+    failed: dict[str, str],  # names of runs that do not work -> "collapsed" or "diverged"
     data: str,  # name of the data set
 ) -> str:
     "Why an experiment decides nothing, a phrase; empty if it does."
     if set(methods) != {"sym", "elbo"}:
         return f"only {' and '.join(methods) or 'nothing'} trained"
-    if found := [m for m in methods if run_name(experiment, m) in collapsed]:
-        return f"{' and '.join(found)} collapsed"
+    names = {m: run_name(experiment, m) for m in methods}
+    if found := [f"{m} {failed[name]}" for m, name in names.items() if name in failed]:
+        return " and ".join(found)
     foreign = EXPERIMENTS[experiment].data == "garments" and data != "fashion_mnist"
     return f"learned from {data}" if foreign else ""
 

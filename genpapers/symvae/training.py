@@ -6,17 +6,19 @@
 __all__ = ['build']
 
 # %% ../../nbs/symvae/training.ipynb #svplan02
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ..base.files import decides_nothing
 from ..data.batches import Batches
 from ..data.sources import load
 from ..data.splits import spread_rows
-from .information import summary
 from .networks import HVAE
 from .rules import ELBO, Learner, Symmetric
+from .samples import keep_panel, panel_steps
 from .start import make_informative
 from ..train.checkpoint import load_state, restore
 from ..train.loop import Training
@@ -54,6 +56,21 @@ def _continue_from(learner: Learner, config: dict) -> None:
         learner.kl_warmup = config["kl_warmup"]
 
 
+@decides_nothing
+def _panel_keeper(
+    learner: Learner, images: Tensor, niterations: int, seed: int
+) -> Callable[[int, Path], None]:
+    "What keeps a dozen monitoring panels of four of the `images` (uint8) over a training."
+    steps = panel_steps(niterations)
+    x = learner.model.image.from_bytes(images[spread_rows(len(images), 4)])
+
+    def keep(step: int, folder: Path) -> None:
+        if step in steps:
+            keep_panel(learner.model, x, seed, step, folder)
+
+    return keep
+
+
 def build(config: dict, context: Context) -> Training:
     "The training that a configuration (see `plan`) describes; weights from torch's own generator."
     images = load(config["data"], "all", context.data_dir).images.to(context.device)
@@ -69,6 +86,7 @@ def build(config: dict, context: Context) -> Training:
         Batches((images,), config["batch_size"], seed, mode="draws"),
         steps,
         log_every=max(1, steps // 200),
-        evaluate=lambda: summary(learner.model, x),
+        evaluate=lambda: learner.summary(x) | learner.total_information(),
         evaluate_every=max(1, steps // 20),
+        callbacks=((1, _panel_keeper(learner, images, steps, context.seed)),),
     )
