@@ -147,8 +147,9 @@ PAPER = Paper(
         "generated_main-real": "generated images, ten digits in five styles, pairs from the digits",
         "generated_main-synthetic": "generated images, ten digits in five styles, black-box pairs",
         "original": "original images, ten digits in five styles",
-        "panel": "monitoring panel: data, segmentation, reconstruction, synthetic segmentations,"
-        " their images",
+        "panel": "monitoring panel: data, segmentation, reconstruction, segmentations of the"
+        " source of pairs and their images, the model's own chain",
+        "chain": "the model's own chain with nothing given: ten digits by rounds",
         "curves": "learning curves of the five conditionals, the generator and the baseline",
         "inference": "inference at work: one image, the marginals of digit and style"
         " over the sweeps",

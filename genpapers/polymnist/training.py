@@ -130,10 +130,14 @@ def _build_main(config: dict, context: Context) -> tuple[GameStage, BatchesOfBot
 
 def build(config: dict, context: Context) -> Training:
     "The training of a configuration of the plan."
+    callbacks, log_every = (), config["log_every"]
     if config["stage"] == "classifier":
         model, batches = _build_classifier(config, context)
     elif config["stage"] == "generator":
         model, batches = _build_generator(config, context)
     else:
         model, batches = _build_main(config, context)
-    return Training(model, batches, config["niterations"], config["log_every"], average="interval")
+        callbacks = ((log_every, lambda step, folder: model.move_chain()),)
+    return Training(
+        model, batches, config["niterations"], log_every, average="interval", callbacks=callbacks
+    )
