@@ -16,11 +16,11 @@ from ..data.pixels import eight_bit, unit
 from ..data.polymnist import STYLES, PolyMNIST, binarise
 from ..data.sources import Images
 from ..nets.distributions import bernoulli, one_hot
-from .blackbox import load_blackbox, segmentations_of
+from .blackbox import segmentations_of
 from .conditionals import NC, ND, Conditionals
 from .gibbs import complete_images, complete_pairs, infer, joint_rounds
 from .stages import ClassifierStage, GameStage, GeneratorStage
-from .training import blackbox_of
+from .training import limiting_of
 from ..train.specs import Run
 
 # %% ../../nbs/polymnist/evaluation.ipynb #pv000006
@@ -251,7 +251,7 @@ def segmentations(
     "s (N, 1, 28, 28) for digits c (N,) from where a main model has its pairs: digits or black box."
     if runs[name].spec.labels["pairs"] == "real":
         return binarise(digits.images[_rows_with(digits.labels, c, seed)])
-    device = runs[name].context.device
-    limiting = load_blackbox(blackbox_of(runs["generator"]), device)
+    spec, context = runs[name].spec, runs[name].context
+    device, limiting = context.device, limiting_of(spec.given, context)
     g = generator_for(seed, "segmentations", device=device)
     return segmentations_of(limiting, one_hot(c.to(device), NC), g, chain).cpu()

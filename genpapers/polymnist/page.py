@@ -65,7 +65,14 @@ CLAIMS = (
 _LENGTHS = dict.fromkeys(
     ("niterations_baseline", "niterations_generator", "niterations_main")
 )  # None: niterations
-_ALL = _LENGTHS | dict(stages="all", pairs="both", dataset="auto", digits="mnist", backgrounds=None)
+_ALL = _LENGTHS | dict(
+    stages="all",
+    pairs="both",
+    dataset="auto",
+    digits="mnist",
+    backgrounds=None,
+    generator_path=None,
+)
 _SMOKE = dict(
     niterations=20,
     n=4,

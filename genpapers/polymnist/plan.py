@@ -9,7 +9,9 @@ __all__ = ['plan']
 from types import SimpleNamespace
 
 from ..base.files import UserError
+from .foreign import foreign_digest, load_foreign
 from .training import load_digits, load_images
+from ..train.devices import resolve_device
 from ..train.specs import RunSpec
 
 # %% ../../nbs/polymnist/plan.ipynb #pl000006
@@ -24,6 +26,8 @@ def _data_digests(config: dict, data_dir: str | None) -> dict[str, str]:
         digests["polymnist"] = load_images(config, data_dir).digest
     if config["stage"] == "generator" or config.get("pairs") == "real":
         digests["digits"] = load_digits(config, data_dir).digest
+    if "generator_sha256" in config:
+        digests["generator"] = config["generator_sha256"]
     return digests
 
 
@@ -33,11 +37,12 @@ def _spec(
     niterations: int | None,  # None: the parameter of this name
     config: dict,  # what this run has besides what all have
     needs: tuple[str, ...] = (),
+    places: dict[str, str] | None = None,
 ) -> RunSpec:
     "One run."
     config = {k: getattr(p, k) for k in _SHARED} | config
     config |= {"niterations": niterations or p.niterations}
-    places = {"backgrounds": p.backgrounds} if p.backgrounds else {}
+    places = (places or {}) | ({"backgrounds": p.backgrounds} if p.backgrounds else {})
     labels = {k: config[k] for k in ("stage", "pairs") if k in config}
     data = _data_digests(config | places, p.data_dir)
     return RunSpec("polymnist", name, _ENTRY, config, p.seed, data, needs, places, labels)
@@ -75,16 +80,28 @@ def _main_spec(
             f" (fresh pairs in every step) or at least {p.batch_size}"
         )
     config |= {"pool": p.pool, "chain": p.chain}
-    return _spec(p, "main-synthetic", p.niterations_main, config, needs=("generator",))
+    if not p.generator_path:
+        return _spec(p, "main-synthetic", p.niterations_main, config, needs=("generator",))
+    places, digest = {"generator_path": p.generator_path}, foreign_digest(p.generator_path)
+    load_foreign(p.generator_path, resolve_device(p.device), digest)  # before any training
+    config |= {"generator_sha256": digest}
+    return _spec(p, "main-synthetic", p.niterations_main, config, places=places)
 
 
 def plan(p: SimpleNamespace) -> list[RunSpec]:
     "The runs that `p.stages` and `p.pairs` ask for, each after what it needs."
     all_pairs = ["real", "synthetic"] if p.pairs == "both" else [p.pairs]
     pairs = all_pairs if p.stages in ("all", "main") else []
+    if p.generator_path and "synthetic" not in pairs:
+        raise UserError(
+            f"generator_path is {p.generator_path}, but no synthetic pairs are asked for; give"
+            " pairs synthetic or both with stages all or main, or leave it out"
+        )
     specs = []
     if p.stages in ("all", "baseline"):
         specs += [_classifier_spec(p, "baseline", "c"), _classifier_spec(p, "styles", "d")]
-    if p.stages in ("all", "generator") or "synthetic" in pairs:
+    if p.stages == "generator" or (
+        not p.generator_path and (p.stages == "all" or "synthetic" in pairs)
+    ):
         specs.append(_generator_spec(p))
     return specs + [_main_spec(p, k) for k in pairs]
