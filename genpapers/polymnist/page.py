@@ -157,7 +157,9 @@ PAPER = Paper(
         "panel": "monitoring panel: data, segmentation, reconstruction, segmentations of the"
         " source of pairs and their images, the model's own chain",
         "chain": "the model's own chain with nothing given: ten digits by rounds",
-        "curves": "learning curves of the five conditionals, the generator and the baseline",
+        "curves": "learning curves of the five conditionals, the generator and the baseline;"
+        " accuracies of training and test",
+        "weights": "mean squared weight of every network over training",
         "inference": "inference at work: one image, the marginals of digit and style"
         " over the sweeps",
     },

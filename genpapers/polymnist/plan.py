@@ -25,6 +25,7 @@ def _data_digests(config: dict, data_dir: str | None) -> dict[str, str]:
     digests = {}
     if config["stage"] != "generator":
         digests["polymnist"] = load_images(config, data_dir).digest
+        digests["polymnist, test"] = load_images(config, data_dir, "test").digest  # is watched
     if config["stage"] == "generator" or config.get("pairs") == "real":
         digests["digits"] = load_digits(config, data_dir).digest
     if "generator_sha256" in config:

@@ -23,14 +23,22 @@ from .blackbox import Limit, export_blackbox, load_blackbox, segmentations_of
 from .conditionals import NC, ND, Colours, Conditionals
 from .foreign import load_foreign
 from .stages import ClassifierStage, GameStage, GeneratorStage, Source
+from genpapers.polymnist.watching import (
+    Batch,
+    Watch,
+    watch_classifier,
+    watch_game,
+    watch_generator,
+    watched_batch,
+)
 from ..train.loop import Training
 from ..train.specs import Context, Run
 
 # %% ../../nbs/polymnist/training.ipynb #pm000019
-def load_images(config: dict, data_dir: Path | str | None) -> PolyMNIST:
-    "The training images."
+def load_images(config: dict, data_dir: Path | str | None, split: str = "train") -> PolyMNIST:
+    "The images of a split, train or test; of the latter some are watched, none is learned from."
     source, digits, pictures = config["dataset"], config["digits"], config.get("backgrounds")
-    return load_polymnist(source, "train", data_dir, digits, pictures)
+    return load_polymnist(source, split, data_dir, digits, pictures)
 
 
 def load_digits(config: dict, data_dir: Path | str | None) -> Images:
@@ -90,22 +98,29 @@ class BatchesOfBoth:
         return self.images(t) + self.pairs(t)
 
 # %% ../../nbs/polymnist/training.ipynb #pm000012
-def _build_classifier(config: dict, context: Context) -> tuple[ClassifierStage, Batches]:
-    "Model and batches of stage 1."
+def _test_batch(config: dict, context: Context) -> Batch:
+    "The test images that are watched."
+    return watched_batch(load_images(config, context.data_dir, "test"), context.device)
+
+
+def _build_classifier(config: dict, context: Context) -> tuple[ClassifierStage, Batches, Watch]:
+    "Model, batches and what is watched of stage 1."
     images = load_images(config, context.data_dir)
     label, classes = {"c": (images.c, NC), "d": (images.d, ND)}[config["label"]]
     colours = Colours(*moments(images.x))
     model = ClassifierStage(colours, classes, config["n"], config["stepsize"], context.device)
     tensors = images.x.to(context.device), label.to(context.device)
-    return model, Batches(tensors, config["batch_size"], context.seed, "draws")
+    watch = watch_classifier(model, _test_batch(config, context), config["label"])
+    return model, Batches(tensors, config["batch_size"], context.seed, "draws"), watch
 
 
-def _build_generator(config: dict, context: Context) -> tuple[GeneratorStage, Batches]:
-    "Model and batches of stage 2."
+def _build_generator(config: dict, context: Context) -> tuple[GeneratorStage, Batches, Watch]:
+    "Model, batches and what is watched of stage 2."
     generator = generator_for(context.seed, "generator", device=context.device)
     model = GeneratorStage(config["nz"], config["n"], config["stepsize"], generator)
     pairs = _real_pairs(load_digits(config, context.data_dir), context.device)
-    return model, Batches(pairs, config["batch_size"], context.seed, "draws")
+    batches = Batches(pairs, config["batch_size"], context.seed, "draws")
+    return model, batches, watch_generator(model)
 
 
 def _pairs_of(
@@ -124,8 +139,8 @@ def _pairs_of(
     return None, lambda: draw_pairs(limiting, pool, chain, generator)
 
 
-def _build_main(config: dict, context: Context) -> tuple[GameStage, BatchesOfBoth]:
-    "Model and batches of stage 3."
+def _build_main(config: dict, context: Context) -> tuple[GameStage, BatchesOfBoth, Watch]:
+    "Model, batches and what is watched of stage 3."
     images = load_images(config, context.data_dir)
     colours = Colours(*moments(images.x))
     conditionals = Conditionals(colours, config["nz"], config["ny"], config["n"])
@@ -134,19 +149,20 @@ def _build_main(config: dict, context: Context) -> tuple[GameStage, BatchesOfBot
     model = GameStage(conditionals, config["stepsize"], config["rounds"], generator, source)
     tensors = tuple(t.to(context.device) for t in (images.x, images.c, images.d))
     batches = Batches(tensors, config["batch_size"], context.seed, "draws")
-    return model, BatchesOfBoth(batches, make_pairs)
+    shown = watched_batch(images, context.device), _test_batch(config, context)
+    return model, BatchesOfBoth(batches, make_pairs), watch_game(model, *shown)
 
 
 def build(config: dict, context: Context) -> Training:
     "The training of a configuration of the plan."
     callbacks, log_every = (), config["log_every"]
     if config["stage"] == "classifier":
-        model, batches = _build_classifier(config, context)
+        model, batches, watch = _build_classifier(config, context)
     elif config["stage"] == "generator":
-        model, batches = _build_generator(config, context)
+        model, batches, watch = _build_generator(config, context)
     else:
-        model, batches = _build_main(config, context)
+        model, batches, watch = _build_main(config, context)
         callbacks = ((log_every, lambda step, folder: model.move_chain()),)
     return Training(
-        model, batches, config["niterations"], log_every, average="interval", callbacks=callbacks
+        model, batches, config["niterations"], log_every, "interval", watch, log_every, callbacks
     )
