@@ -163,14 +163,54 @@ def read_prepared(folder: Path, split: str) -> dict[str, Tensor]:
         raise DataError(f"{path} cannot be read ({e}); {remedy}") from None
 
 # %% ../../nbs/data/polymnist_archive.ipynb #pd000038
+_RELEASE = "data_PM_ICLR_2024"  # the folder inside the zip file, below data/
+_ELSEWHERE = (
+    f"{_RELEASE}/{FOLDER}",
+    f"data/{_RELEASE}/{FOLDER}",
+    f"{FOLDER}/{FOLDER}",
+    f"{FOLDER}/MMNIST",
+    "MMNIST",
+    f"MMNIST/{FOLDER}",
+    ".",
+)
+
+
+def _holds_images(folder: Path) -> bool:
+    "Whether the unpacked images lie in a folder."
+    return any((folder / "train" / f"m{d}").is_dir() for d in range(NSTYLES))
+
+
+def _refuse_pickles(paths: Iterable[Path]) -> None:
+    "A `DataError` if one of the paths is a pickle."
+    for path in paths:
+        if path.suffix in (".pck", ".pkl", ".pickle") and path.is_file():
+            raise DataError(
+                f"{path} is a pickle, which is never loaded; give as data_dir the folder in which"
+                f" {ARCHIVE} or the unpacked {FOLDER} lies"
+            )
+
+
+def _found_in(root: Path) -> Path | None:
+    "The folder for the prepared arrays in a data root; two possible ones are a `DataError`."
+    expected = root / FOLDER
+    prepared = (expected / "digests.json").exists()
+    if prepared or _holds_images(expected) or (root / ARCHIVE).is_file():
+        return expected
+    found = [root / place for place in _ELSEWHERE if _holds_images(root / place)]
+    if len(found) > 1:
+        places = " and ".join(map(str, found))
+        raise DataError(
+            f"PolyMNIST was found at {places}; expected at {expected}; give one of them as data_dir"
+        )
+    return found[0] if found else None
+
+
 def official_folder(root: str | Path | None = None) -> Path | None:
     """The first data root's folder for the prepared arrays, where these, the unpacked images or
-    the zip file are there."""
-    for r in data_roots(root):
-        unpacked = any((r / FOLDER / name).exists() for name in ("digests.json", "train"))
-        if unpacked or (r / ARCHIVE).is_file():
-            return r / FOLDER
-    return None
+    the zip file are there; a pickle or two possible folders are a `DataError`."""
+    if root:
+        _refuse_pickles([Path(root).expanduser()])
+    return next(filter(None, map(_found_in, data_roots(root))), None)
 
 
 def _fetch_archive(root: str | Path | None, url: str = URL) -> Path:
@@ -192,8 +232,13 @@ def official_arrays(split: str, root: str | Path | None = None) -> dict[str, Ten
 
     Prepares them, or downloads and prepares, when that was not done before; what is not as
     published is a `DataError`."""
-    folder = official_folder(root) or _fetch_archive(root).parent / FOLDER
+    folder = official_folder(root)
+    if folder is None:
+        _refuse_pickles(
+            p for r in data_roots(root) for k in ("*", "*/*") for p in r.glob(f"{k}.pck")
+        )
+        folder = _fetch_archive(root).parent / FOLDER
     if not (folder / "digests.json").is_file():
-        unpacked = (folder / "train").is_dir()
+        unpacked = _holds_images(folder)
         prepare_archive(folder if unpacked else folder.parent / ARCHIVE, folder)
     return read_prepared(folder, split)

@@ -21,7 +21,8 @@ def calibration(y: Tensor) -> Tensor:
     """The term above; y: (B, ny); sum over units, mean over the batch, no gradient through the
     standardised y."""
     with torch.no_grad():
-        standardised = (y - y.mean(0)) / y.std(0).clamp_min(1e-6)
+        std = y.std(0, correction=0)
+        standardised = (y - y.mean(0)) / std.where(std > 0, 1)
     return ((y - standardised) ** 2).sum() / len(y)
 
 # %% ../../nbs/polymnist/conditionals.ipynb #pp000017

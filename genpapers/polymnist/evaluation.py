@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['test_rows', 'grid_labels', 'generate', 'originals', 'judge', 'random_code_segmentations', 'panel_columns',
-           'inference_at_work', 'accuracy_tables', 'segmentations']
+           'chain_going_on', 'inference_at_work', 'accuracy_tables', 'segmentations']
 
 # %% ../../nbs/polymnist/evaluation.ipynb #pv000003
 import numpy as np
@@ -16,11 +16,11 @@ from ..data.pixels import eight_bit, unit
 from ..data.polymnist import STYLES, PolyMNIST, binarise
 from ..data.sources import Images
 from ..nets.distributions import bernoulli, one_hot
-from .blackbox import Limit, load_blackbox, segmentations_of
+from .blackbox import segmentations_of
 from .conditionals import NC, ND, Conditionals
-from .gibbs import complete_images, complete_pairs, infer
-from .stages import ClassifierStage, GeneratorStage
-from .training import blackbox_of
+from .gibbs import complete_images, complete_pairs, infer, joint_rounds
+from .stages import ClassifierStage, GameStage, GeneratorStage
+from .training import limiting_of
 from ..train.specs import Run
 
 # %% ../../nbs/polymnist/evaluation.ipynb #pv000006
@@ -154,33 +154,57 @@ def _reconstructed(
     z, s = state["z"], state["s"]
     y, _ = conditionals.X.q_y(c, d, z, s, x)
     mu, _ = conditionals.X.p_x(c, d, y, z, s)
-    shown = {"data": colours.restore(x), "segmentation": s, "reconstruction": colours.restore(mu)}
+    thresholded = (conditionals.s_logits(c, d, z, x) > 0).float()
+    shown = {"data": colours.restore(x), "segmentation": thresholded}
+    shown |= {"reconstruction": colours.restore(mu)}
     return {k: v.cpu() for k, v in shown.items()}
 
 
+def _ten_of(digits: list[int]) -> list[int]:
+    "Ten places in a list of ten or more digits, in the digits' order, as many different as can be."
+    firsts = [digits.index(k) for k in sorted(set(digits))]
+    others = [i for i in range(len(digits)) if i not in firsts]
+    return sorted((firsts + others)[:10], key=lambda i: digits[i])
+
+
+def _ten_chains(game: GameStage) -> dict[str, Tensor]:
+    "Ten of the chains that a training keeps, as they are at its end."
+    rows = _ten_of(game.chain["c"].argmax(1).tolist())
+    return {k: v[rows] for k, v in game.chain.items()}
+
+
 def panel_columns(
-    conditionals: Conditionals,
+    game: GameStage,
     images: PolyMNIST,
-    rows: Tensor,  # (N,), of the images that are shown
-    generator: GeneratorStage,
-    limiting: Limit,
-    rounds: int,  # of completion
-    chain: int,  # rounds of the limiting chain
+    rows: Tensor,  # (10,), of the images that are shown
+    s: Tensor,  # (10, 1, 28, 28), 0 or 1: from the source of pairs, for the digits of these rows
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    "The seven columns of the monitoring panel, (N, 3 or 1, 28, 28) in [0, 1], by name."
-    device = conditionals.colours.k.device
-    c, d = images.c[rows], images.d[rows]
-    g = generator_for(seed, "panel chain", device=device)
-    synthetic = {
-        "random": random_code_segmentations(generator, c.to(device), seed),
-        "limiting": limiting(one_hot(c.to(device), NC), g, chain).float(),
-    }
-    columns = _reconstructed(conditionals, images, rows, rounds, seed)
-    for name, s in synthetic.items():
-        columns[f"{name} s"] = s.cpu()
-        columns[f"{name} x"] = generate(conditionals, c, d, s, rounds, seed)
+    "The seven columns of the monitoring panel, (10, 3 or 1, 28, 28) in [0, 1], by name."
+    five, rounds, chain = game.conditionals, game.rounds, _ten_chains(game)
+    columns = _reconstructed(five, images, rows, rounds, seed)
+    columns["pair s"] = s.float()
+    columns["pair x"] = generate(five, images.c[rows], images.d[rows], s, rounds, seed)
+    columns["chain s"] = chain["s"].cpu()
+    columns["chain x"] = five.colours.restore(chain["mean"]).cpu()
     return columns
+
+
+def chain_going_on(
+    game: GameStage,
+    after: list[int],  # rounds, increasing
+    seed: int = 0,
+) -> tuple[list[int], Tensor]:
+    """Ten of the chains that a training keeps, as they go on after it: the digits that they are in,
+    and mean images (len(after), 10, 3, 28, 28) in [0, 1] after so many more rounds."""
+    state, five = _ten_chains(game), game.conditionals
+    digits = state["c"].argmax(1).tolist()
+    g = generator_for(seed, "chain goes on", device=five.colours.k.device)
+    shown, done = [], 0
+    for rounds in after:
+        state, done = joint_rounds(five, state, rounds - done, g), rounds
+        shown.append(five.colours.restore(state["mean"]).cpu())
+    return digits, torch.stack(shown)
 
 
 def inference_at_work(
@@ -227,7 +251,7 @@ def segmentations(
     "s (N, 1, 28, 28) for digits c (N,) from where a main model has its pairs: digits or black box."
     if runs[name].spec.labels["pairs"] == "real":
         return binarise(digits.images[_rows_with(digits.labels, c, seed)])
-    device = runs[name].context.device
-    limiting = load_blackbox(blackbox_of(runs["generator"]), device)
+    spec, context = runs[name].spec, runs[name].context
+    device, limiting = context.device, limiting_of(spec.given, context)
     g = generator_for(seed, "segmentations", device=device)
     return segmentations_of(limiting, one_hot(c.to(device), NC), g, chain).cpu()

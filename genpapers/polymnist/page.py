@@ -65,7 +65,14 @@ CLAIMS = (
 _LENGTHS = dict.fromkeys(
     ("niterations_baseline", "niterations_generator", "niterations_main")
 )  # None: niterations
-_ALL = _LENGTHS | dict(stages="all", pairs="both", dataset="auto", digits="mnist", backgrounds=None)
+_ALL = _LENGTHS | dict(
+    stages="all",
+    pairs="both",
+    dataset="auto",
+    digits="mnist",
+    backgrounds=None,
+    generator_path=None,
+)
 _SMOKE = dict(
     niterations=20,
     n=4,
@@ -147,9 +154,12 @@ PAPER = Paper(
         "generated_main-real": "generated images, ten digits in five styles, pairs from the digits",
         "generated_main-synthetic": "generated images, ten digits in five styles, black-box pairs",
         "original": "original images, ten digits in five styles",
-        "panel": "monitoring panel: data, segmentation, reconstruction, synthetic segmentations,"
-        " their images",
-        "curves": "learning curves of the five conditionals, the generator and the baseline",
+        "panel": "monitoring panel: data, segmentation, reconstruction, segmentations of the"
+        " source of pairs and their images, the model's own chain",
+        "chain": "the model's own chain with nothing given: ten digits by rounds",
+        "curves": "learning curves of the five conditionals, the generator and the baseline;"
+        " accuracies of training and test",
+        "weights": "mean squared weight of every network over training",
         "inference": "inference at work: one image, the marginals of digit and style"
         " over the sweeps",
     },

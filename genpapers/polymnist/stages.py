@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..data.batches import generator_for
 from ..nets.convs import mlp
 from ..nets.distributions import bernoulli, bernoulli_nll, categorical, one_hot, uniform
 from ..nets.optim import adam, descend
@@ -18,6 +19,8 @@ from .conditionals import NC, ND, Colours, Conditionals, cross_entropy, losses_o
 from genpapers.polymnist.gibbs import (
     complete_images,
     complete_pairs,
+    joint_rounds,
+    joint_start,
     last_sampled,
     learning_rows,
     rows_of,
@@ -140,6 +143,13 @@ class GameStage:
         self.optimizers = {
             name: adam(getattr(conditionals, name).parameters(), stepsize) for name in "CDZSX"
         }
+        own = generator.initial_seed(), "chain"
+        self.chain_generator = generator_for(*own, device=generator.device)
+        self.chain = joint_start(conditionals.nz, self.chain_generator)
+
+    def move_chain(self) -> None:
+        "The model's own chain moves by as many rounds as complete an example."
+        self.chain = joint_rounds(self.conditionals, self.chain, self.rounds, self.chain_generator)
 
     def pairs(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         "c (B, 10) and s (B, 1, 28, 28) of (b): the rest of the batch, or fresh with uniform c."
