@@ -80,7 +80,7 @@ _PUBLISHED = {
     "nfeatures": 16,
     "batch_size": 64,
     "lr": 1e-4,
-    "update_g_every": 5,
+    "update_g_every": None,  # the method's: 5, of ACAI with its regulariser 1
     "initialisation": "published",
     "sprites_votes": 160,
     "sprites_methods": ["baseline", "fm2"],
