@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .experiments import FOLDERS, METHOD_RECIPES, METHOD_TITLES
+from .mixers import mix_at
 from .model import AMR
 from .splits import Examples, Splits, splits_of
 from .vae import BetaVAE
@@ -142,14 +143,17 @@ def compare(
 # %% ../../nbs/amr/results.ipynb #2a116043
 @torch.no_grad()
 def made_of(model: AMR, images: Tensor) -> dict[str, Tensor]:
-    """Reconstructions and, of models that mix, mixes (N, c, H, W) in [0, 1] of uint8 images.
+    """Reconstructions and mixes (N, c, H, W) in [0, 1] of uint8 images.
 
-    Draws from a copy of the model's generator: looking changes nothing.
+    Of every model mixes half-way between pairs, the same pairs for all; of a model that mixes also
+    its own. Draws from a copy of the model's generator: looking changes nothing.
     """
-    state = model.random.get_state()
-    codes = {"reconstructions": codes_of(model, images)}
+    h, state = codes_of(model, images), model.random.get_state()
+    partner = torch.from_numpy(np.random.RandomState(0).permutation(len(h))).to(h.device)
+    half_way = mix_at((h, h[partner]), "mixup", (0.5, 0.5))
+    codes = {"reconstructions": h, "half-way mixes": half_way}
     if model.recipe.mixes:
-        codes["mixes"], _, _ = model.mix(codes["reconstructions"])
+        codes["mixes"], _, _ = model.mix(h)
     model.random.set_state(state)
     return {name: torch.from_numpy(shown(model.decode(h))) for name, h in codes.items()}
 
