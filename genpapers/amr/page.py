@@ -89,6 +89,17 @@ _PUBLISHED = {
     "mask_sees_parents": False,
 }
 
+
+def _idle(given: dict) -> set[str]:
+    "What a table of dSprites and a folder of pictures leave without a use."
+    if given["pictures"]:
+        beside_pictures = {"dataset", "methods", "seeds", "supervised_niterations"}
+        return beside_pictures | {name for name in _QUICK if name.startswith("sprites")}
+    named = given["experiment"] or ""
+    sprites = named.startswith("dsprites/") if named else given["table"] == 4
+    return {"dataset", "methods", "sprites_methods", "sprites_niterations"} if sprites else set()
+
+
 PAPER = Paper(
     name="amr",
     title="On Adversarial Mixup Resynthesis",
@@ -138,5 +149,6 @@ PAPER = Paper(
         "sprites": "dSprites: inputs, reconstructions, partners, mixes",
     },
     plan="genpapers.amr.plan:plan",
+    idle=_idle,
     minutes={"smoke": 0.5, "quick": 5.3, "paper": 100_000},
 )

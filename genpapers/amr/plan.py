@@ -253,6 +253,8 @@ def supervised_spec(p: SimpleNamespace, e: Experiment) -> RunSpec:
 
 def pictures_spec(p: SimpleNamespace) -> RunSpec:
     "A training on a folder of colour pictures, the supervised mixer in it if `cls` is positive."
+    if p.dataset:
+        raise UserError(f"pictures are trained on instead of {p.dataset}; leave dataset out")
     size, places = p.size or 64, {"folder": str(Path(p.pictures).resolve())}
     if p.attributes:
         places["attributes"] = str(Path(p.attributes).resolve())
