@@ -113,6 +113,7 @@ PAPER = Paper(
             "mnist", "kmnist", "fashion_mnist", "mnist5k", "svhn", "cifar10", "dsprites"
         ),
         "seeds": Range(1, 100),
+        "evaluate_every": Range(1, 10**9),
         "epochs": Range(1, 100_000),
         "lamb": Range(0, 1e6),
         "beta": Range(0, 1e6),

@@ -176,6 +176,11 @@ def digests(config: dict, seed: int, data_dir: str | Path | None) -> dict[str, s
     return {f"{name} {s}": load_official(name, s, data_dir).digest for s in ("train", "test")}
 
 
+def evaluation_interval(config: dict, steps: int) -> int:
+    "Iterations between evaluations: an epoch, as published; a short training's tenth, at most 50."
+    return min(steps_of_epochs(config, 1), max(steps // 10, min(steps, 50)))
+
+
 def spec_of(
     name: str,
     config: dict,
@@ -186,12 +191,14 @@ def spec_of(
     data: dict[str, str] | None = None,  # digests; None: of the configuration's data set
     places: dict[str, str] | None = None,
 ) -> RunSpec:
-    "The run of a configuration and a seed; the probe is evaluated up to ten times."
+    "The run of a configuration and a seed."
     config = config | {
         "niterations": steps,
-        "evaluate_every": max(steps // 10, min(steps, 50)),
+        "evaluate_every": p.evaluate_every or evaluation_interval(config, steps),
         "log_every": max(1, min(100, steps // 20)),
     }
+    if config["dataset"] == "dsprites" and p.sprites_votes:
+        config["votes"] = p.sprites_votes
     return RunSpec(
         "amr",
         f"{name}-s{seed}",

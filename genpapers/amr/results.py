@@ -8,7 +8,6 @@ __all__ = ['ACAI_METHODS', 'runs_by_title', 'run_counts', 'probe_folders', 'spli
            'disentanglement_table']
 
 # %% ../../nbs/amr/results.ipynb #f6af6d6f
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,10 @@ from .experiments import FOLDERS, METHOD_RECIPES, METHOD_TITLES
 from .mixers import mix_at
 from .model import AMR
 from .splits import Examples, Splits, splits_of
+from .training import sprites_encoder, vote_samples
 from .vae import BetaVAE
 from .views import codes_of, different_pairs, mixed_towards, shown
-from ..data.dsprites import FACTOR_SIZES, VARYING, render
+from ..data.dsprites import FACTOR_SIZES, VARYING
 from ..data.splits import spread_rows
 from ..metrics import fid
 from ..metrics.classifier import Classifier, cfid, train_classifier
@@ -210,16 +210,11 @@ def asked_and_got(model: AMR, judge: Classifier, examples: Examples) -> dict[str
     }
 
 # %% ../../nbs/amr/results.ipynb #24fb3de6
-def _encoder_of(model: AMR | BetaVAE) -> Callable[[np.ndarray], np.ndarray]:
-    "Factor indices (N, 6) to codes (N, Z)."
-    return lambda factors: codes_of(model, render(factors)).cpu().numpy()
-
-
 def _disentanglement(
     model: AMR | BetaVAE, votes: int, samples: int, points: int, pairs: int
 ) -> dict[str, float]:
     "The FactorVAE score, as published, too, and the beta-VAE score, held out and not."
-    encode, random = _encoder_of(model), np.random.RandomState(0)
+    encode, random = sprites_encoder(model), np.random.RandomState(0)
     factors = FACTOR_SIZES, VARYING
     train, test = (collect_votes(encode, *factors, votes, samples, random) for _ in range(2))
     points = difference_points(encode, *factors, points, pairs, random)
@@ -234,7 +229,7 @@ def _disentanglement(
 
 def disentanglement_table(rows: dict[str, list[Run]], votes: int) -> pd.DataFrame:
     "One row per method, means over seeds; sizes follow `votes` (published: 160, of 800 samples)."
-    sizes = (votes, min(800, 4 * votes + 16), 15 * votes, min(128, votes // 2 + 4))
+    sizes = (votes, vote_samples(votes), 15 * votes, min(128, votes // 2 + 4))
     scores = {}
     for title, runs in rows.items():
         scores[title] = pd.DataFrame([_disentanglement(run.model, *sizes) for run in runs]).mean()
