@@ -100,7 +100,7 @@ _BESIDE_RECIPE = {
     "niterations",
     "log_every",
     "evaluate_every",
-    "votes",  # dSprites: per factor, of the scores over the training; published: 160
+    "votes",  # per factor, of the scores of dSprites over the training; None: no scores
     "folder",
     "attributes",
 }
@@ -122,7 +122,7 @@ def build(config: dict, context: Context) -> Training:
     if config["dataset"] == "dsprites":
         bits, _, _ = load_dsprites(sprites_rows(config["count"], seed), context.data_dir)
         batches = _UnpackedBatches(Batches([bits.to(device)], config["batch_size"], seed))
-        evaluate = _Disentanglement(model, config.get("votes", 160))
+        evaluate = _Disentanglement(model, config["votes"]) if config.get("votes") else None
     else:
         splits = splits_of(config, seed, context.data_dir)
         tensors = [splits.train.images, splits.train.labels]
