@@ -5,15 +5,19 @@
 # %% auto #0
 __all__ = ['ACAI_METHODS', 'runs_by_title', 'run_counts', 'probe_folders', 'splits_of_run', 'spread_examples', 'probe_rows',
            'probe_table', 'compare', 'made_of', 'judge_for', 'cfid_row', 'fid_table', 'asked_and_got',
-           'disentanglement_table']
+           'disentanglement_table', 'write_networks', 'export_run']
 
 # %% ../../nbs/amr/results.ipynb #f6af6d6f
+import json
+from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .experiments import FOLDERS, METHOD_RECIPES, METHOD_TITLES
 from .mixers import mix_at
@@ -22,6 +26,7 @@ from .splits import Examples, Splits, splits_of
 from .training import sprites_encoder, vote_samples
 from .vae import BetaVAE
 from .views import codes_of, different_pairs, mixed_towards, shown
+from ..base.files import write_atomically
 from ..data.dsprites import FACTOR_SIZES, VARYING
 from ..data.splits import spread_rows
 from ..metrics import fid
@@ -234,3 +239,37 @@ def disentanglement_table(rows: dict[str, list[Run]], votes: int) -> pd.DataFram
     for title, runs in rows.items():
         scores[title] = pd.DataFrame([_disentanglement(run.model, *sizes) for run in runs]).mean()
     return pd.DataFrame(scores).T
+
+# %% ../../nbs/amr/results.ipynb #amr-results-away
+def _write_network(path: Path, net: nn.Module, recipe: dict) -> None:
+    "A network's tensors by name, the recipe as JSON in the file's metadata."
+    tensors = {name: t.contiguous().cpu() for name, t in net.state_dict().items()}
+    content = safetensors.torch.save(tensors, {"recipe": json.dumps(recipe)})
+    write_atomically(path, content)
+
+
+def _codes_file(model: AMR, splits: Splits) -> bytes:
+    "An npz: per part codes (N, ...) float32 and labels (N,) int64."
+    arrays, content = {}, BytesIO()
+    for part in ("train", "valid", "test"):
+        examples = getattr(splits, part)
+        arrays[part] = codes_of(model, examples.images).cpu().numpy()
+        arrays[f"{part}_labels"] = examples.labels.numpy()
+    np.savez(content, **arrays)
+    return content.getvalue()
+
+
+def write_networks(model: AMR | BetaVAE, folder: str | Path) -> None:
+    "encoder, decoder and, where there is one, discriminator as safetensors in a folder."
+    nets = {"encoder": model.f, "decoder": model.g, "discriminator": getattr(model, "d", None)}
+    for name, net in nets.items():
+        if net is not None:
+            _write_network(Path(folder) / f"{name}.safetensors", net, asdict(model.recipe))
+
+
+def export_run(run: Run, folder: str | Path) -> None:
+    "The networks of a finished run and, of pictures that are read, codes.npz."
+    write_networks(run.model, folder)
+    if run.spec.config["dataset"] != "dsprites":
+        content = _codes_file(run.model, splits_of_run(run))
+        write_atomically(Path(folder) / "codes.npz", content)
