@@ -152,7 +152,7 @@ PAPER = Paper(
         "probes": "probe accuracies by method, a dot per seed",
         "walk": "animated interpolation (GIF)",
         "sprites": "dSprites: inputs, reconstructions, partners, mixes",
-        "sprites_reconstructions": "dSprites: reconstructions by every method, a VAE's own pictures",
+        "sprites_reconstructions": "dSprites: reconstructions by every method, samples of a VAE",
         "sprites_interpolations": "dSprites: rows from one picture to another, by every method",
         "sprites_curves": "dSprites: losses and disentanglement scores over the iterations",
     },

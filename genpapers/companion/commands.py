@@ -219,7 +219,7 @@ _AMR = (
         instead="`models/` beside the figures: encoder, decoder, discriminator as safetensors"),
     Command("amr", _MODE.format("embedding"), "Writes codes to a file.",
         _amr("mnist/mixup_lamb10", export=True),
-        instead="`models/` beside the figures: codes.npz of training, validation and test pictures"),
+        instead="`models/` beside the figures: codes.npz of all three parts"),
     Command("amr", _MODE.format("interp_train, interp_sup_train"),
         "Interpolates between training pictures.",
         _amr("mnist/mixup_lamb10", cls=10.0, interp_split="train"),
