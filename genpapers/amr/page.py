@@ -80,7 +80,7 @@ _PUBLISHED = {
     "nfeatures": 16,
     "batch_size": 64,
     "lr": 1e-4,
-    "update_g_every": 5,
+    "update_g_every": None,  # the method's: 5, of ACAI with its regulariser 1
     "initialisation": "published",
     "sprites_votes": 160,
     "sprites_methods": ["baseline", "fm2"],
@@ -88,6 +88,17 @@ _PUBLISHED = {
     "supervised_niterations": None,
     "mask_sees_parents": False,
 }
+
+
+def _idle(given: dict) -> set[str]:
+    "What a table of dSprites and a folder of pictures leave without a use."
+    if given["pictures"]:
+        beside_pictures = {"dataset", "methods", "seeds", "supervised_niterations"}
+        return beside_pictures | {name for name in _QUICK if name.startswith("sprites")}
+    named = given["experiment"] or ""
+    sprites = named.startswith("dsprites/") if named else given["table"] == 4
+    return {"dataset", "methods", "sprites_methods", "sprites_niterations"} if sprites else set()
+
 
 PAPER = Paper(
     name="amr",
@@ -102,6 +113,11 @@ PAPER = Paper(
             "mnist", "kmnist", "fashion_mnist", "mnist5k", "svhn", "cifar10", "dsprites"
         ),
         "seeds": Range(1, 100),
+        "evaluate_every": Range(1, 10**9),
+        "interp_split": Choice("train", "valid", "test"),
+        "interp_pairs": Range(1, 1000),
+        "interp_steps": Range(2, 1000),
+        "interp_seed": Range(0, 2**31 - 1),
         "epochs": Range(1, 100_000),
         "lamb": Range(0, 1e6),
         "beta": Range(0, 1e6),
@@ -136,7 +152,11 @@ PAPER = Paper(
         "probes": "probe accuracies by method, a dot per seed",
         "walk": "animated interpolation (GIF)",
         "sprites": "dSprites: inputs, reconstructions, partners, mixes",
+        "sprites_reconstructions": "dSprites: reconstructions by every method, samples of a VAE",
+        "sprites_interpolations": "dSprites: rows from one picture to another, by every method",
+        "sprites_curves": "dSprites: losses and disentanglement scores over the iterations",
     },
     plan="genpapers.amr.plan:plan",
+    idle=_idle,
     minutes={"smoke": 0.5, "quick": 5.3, "paper": 100_000},
 )

@@ -7,6 +7,7 @@ __all__ = ['PAPERS', 'BESIDE', 'SCALES', 'Range', 'Choice', 'Claim', 'Paper', 'f
 
 # %% ../../nbs/base/paper.ipynb #8d4d25f8
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .files import UserError
@@ -59,6 +60,11 @@ class Claim:
     figure: str = ""  # the figure that shows it; empty where the notebook shows a table
 
 
+def _no_names(given: dict) -> set[str]:
+    "Nothing is without a use."
+    return set()
+
+
 @dataclass(frozen=True)
 class Paper:
     "What can be known of a paper before any work."
@@ -75,6 +81,8 @@ class Paper:
     plan: str = ""  # "module:function": from resolved parameters to the list of its trainings
     # what else its notebook is made from: globs, below the root or below {figures}
     reads: tuple[str, ...] = ()
+    # of given values, the parameters that they leave without a use: no preset is taken for these
+    idle: Callable[[dict], set[str]] = _no_names
 
     @property
     def notebook(self) -> str:

@@ -146,7 +146,8 @@ def completed(paper: Paper, declared: list[Parameter], given: dict) -> SimpleNam
     limits, checked = COMMON_LIMITS | paper.limits, {}
     for p in declared:
         checked[p.name] = check_value(p, given.get(p.name, p.default), limits.get(p.name))
-    preset = paper.scales[checked["scale"]]
+    idle = paper.idle(checked)
+    preset = {k: v for k, v in paper.scales[checked["scale"]].items() if k not in idle}
     return SimpleNamespace(**{k: preset.get(k) if v is None else v for k, v in checked.items()})
 
 

@@ -41,7 +41,8 @@ def reductions(paper: Paper, parameters: dict) -> list[str]:
     "How the parameters differ from the paper's own, one phrase each (None: it has several values)."
     phrases = []
     for name, published in paper.scales.get("paper", {}).items():
-        if name not in parameters or name in (*PLACES, "seed"):
+        # None: the experiment's own
+        if parameters.get(name) is None or name in (*PLACES, "seed"):
             continue
         if parameters[name] != published and not isinstance(published, (list, tuple, dict)):
             beside = "" if published is None else f" (paper: {published})"

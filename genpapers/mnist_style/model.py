@@ -178,6 +178,6 @@ def draw_digits(net: AutoEncoder, label: Tensor, style: Tensor) -> Tensor:
     return x.float().cpu().add(1).div(2).clamp(0, 1)
 
 
-def random_styles(n: int, feat_size: int, seed: int) -> Tensor:
-    "Draws (n, feat_size) from N(0, 2^2)."
-    return STYLE_SCALE * torch.randn(n, feat_size, generator=generator_for(seed, "styles"))
+def random_styles(n: int, feat_size: int, seed: int, scale: float = STYLE_SCALE) -> Tensor:
+    "Draws (n, feat_size) from N(0, scale^2), of one seed the same up to the scale."
+    return scale * torch.randn(n, feat_size, generator=generator_for(seed, "styles"))

@@ -91,15 +91,17 @@ TITLES = {
     "discriminator real": "discriminator real",
     "generator": "generator",
     "test/accuracy": "accuracy",
-    "test/distribution error": "distribution error",
+    "test/median distribution error": "distribution error, median",
+    "test/pooled distribution error": "distribution error, pooled",
 }
 
 
 def error_tables(
-    errors: dict[str, np.ndarray],  # model -> (11, 1 + F), all digits first
+    errors: dict[str, np.ndarray],  # model -> (11, 2 + F), all digits first
 ) -> Figure:
-    "Distribution errors: rows of digits, the median and each style dimension; dark is far."
-    columns = ["median", *(f"style {k}" for k in range(1, next(iter(errors.values())).shape[1]))]
+    "Distribution errors: rows of digits; pooled, median and each style dimension; dark is far."
+    dimensions = next(iter(errors.values())).shape[1] - 2
+    columns = ["pooled", "median", *(f"style {k + 1}" for k in range(dimensions))]
     words = {
         model: np.array([["∞" if np.isinf(v) else f"{v:.1f}" for v in row] for row in table])
         for model, table in errors.items()
