@@ -228,7 +228,8 @@ def classifier_spec(
         "niterations": p.classifier_steps or 0,
         "peak": p.classifier_lr,
         "flow": flow.name,
-        "augment": flow.config["flow"]["channels"] == 3,
+        "crop": flow.config["flow"]["channels"] == 3,
+        "flip": c.flip,
     }
     return RunSpec(
         "nfpi",
