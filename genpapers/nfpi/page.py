@@ -27,6 +27,7 @@ _EVERYWHERE = dict(
     held_out=0.0,
     epochs=None,
     planar_lambda=1000.0,
+    planar_damping=1.0,
 )
 _DIGITS = "mnist5k/data_init,mnist5k/mean,mnist5k/mean_var"
 _CIFAR10 = "cifar10/data_init,cifar10/mean,cifar10/mean_var"
@@ -87,6 +88,7 @@ _LIMITS = {
     "ndraws": Range(1, 100),
     "npoints": Range(100, 10**6),
     "planar_lambda": Range(0.0, 1e9),
+    "planar_damping": Range(1e-3, 1.0),
     "held_out": Range(0.0, 0.9),
     "fpi_alpha": Range(1e-3, 1e6),
     "fpi_epsilon": Range(0.0, 1e6),
