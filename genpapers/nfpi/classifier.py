@@ -66,15 +66,15 @@ def _network_input(images: Tensor) -> Tensor:
 _PAD = 4  # pixels of zeros around an image before it is cropped
 
 
-def _crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    "Random crop after zero padding and random horizontal flip of each image (B, C, S, S) of bytes."
+def _crop_and_flip(images: Tensor, generator: torch.Generator, flip: bool) -> Tensor:
+    "Random crop after zero padding, and random horizontal flip, of images (B, C, S, S) of bytes."
     B, C, S, _ = images.shape
     device = images.device
     offset = torch.randint(0, 2 * _PAD + 1, (2, B, 1), generator=generator, device=device)
     axis = torch.arange(S, device=device)
     rows, cols = offset[0] + axis, offset[1] + axis
-    flip = uniform((B, 1), generator) < 0.5
-    cols = torch.where(flip, cols.flip(1), cols)
+    if flip:
+        cols = torch.where(uniform((B, 1), generator) < 0.5, cols.flip(1), cols)
     index = (rows[:, :, None] * (S + 2 * _PAD) + cols[:, None]).view(B, 1, S * S)
     padded = F.pad(images, (_PAD,) * 4).flatten(2)
     return padded.gather(2, index.expand(B, C, -1)).view_as(images)
@@ -106,7 +106,8 @@ class ResNetClassifier:
         device: torch.device | str,
         width: float,  # fraction of ResNet-18's channels
         peak: float,  # learning rate
-        augment: bool,  # random crops and flips
+        crop: bool,  # random crops
+        flip: bool,  # random flips besides
         seed: int,  # of these
     ):
         self.net = resnet18(nclasses, channels, width, size).to(device)
@@ -114,7 +115,7 @@ class ResNetClassifier:
             self.net.parameters(), lr=peak, momentum=0.9, weight_decay=5e-4
         )
         self.generator = generator_for(seed, "crop", device=device)
-        self.t, self._total, self._peak, self._augment = 0, nsteps, peak, augment
+        self.t, self._total, self._peak, self._crop, self._flip = 0, nsteps, peak, crop, flip
 
     def step(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         "One SGD step on (images uint8, labels): loss and acc, means over the batch, detached."
@@ -122,8 +123,8 @@ class ResNetClassifier:
         lr, momentum = _one_cycle(self.t, self._total, self._peak)
         for group in self.optimizer.param_groups:
             group["lr"], group["momentum"] = lr, momentum
-        if self._augment:
-            images = _crop_and_flip(images, self.generator)
+        if self._crop:
+            images = _crop_and_flip(images, self.generator, self._flip)
         self.net.train()
         logits = self.net(_network_input(images)).float()
         loss = F.cross_entropy(logits, y)

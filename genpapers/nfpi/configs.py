@@ -27,8 +27,13 @@ class Config:
     batch_size: int = 512
     num_blocks: tuple[int, ...] = (8, 4, 2)
     noise: float = 0.0  # extra uniform noise on pixels in [0, 1]
-    flip: bool = True  # horizontal flips in the augmentation
+    flip: bool = True  # horizontal flips in the augmentation, of the flow and of the classifier
     needs: str = ""  # the parameter that must name an earlier run
+
+    @property
+    def classifier_epochs(self) -> int:
+        "Epochs of the classifier on samples, as published for the data set."
+        return {"cifar100": 50}.get(self.dataset, 3 if self.dataset in GREY else 30)
 
 # %% ../../nbs/nfpi/configs.ipynb #nfpi-cf-table
 _MNIST = dict(epochs=300, batch_size=1024, num_blocks=(4, 2, 1), noise=0.05, flip=False)

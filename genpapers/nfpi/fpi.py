@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FixedPointError', 'MissingClasses', 'DuplicateGaussians', 'NotFinite', 'Gaussians', 'ClassStatistics', 'check_finite',
            'initial_gaussians', 'pairwise_kl', 'FixedPointOptions', 'pair_weights', 'push', 'mean_update',
-           'variance_sides', 'variance_update', 'Solution', 'kl_summary', 'iterate', 'fixed_point', 'equidistant_kl',
-           'lambda_sweep']
+           'variance_sides', 'variance_update', 'Solution', 'kl_summary', 'iterate', 'fixed_point', 'damping_table',
+           'equidistant_kl', 'lambda_sweep']
 
 # %% ../../nbs/nfpi/fpi.ipynb #nfpi-fpi-imports
 import math
@@ -253,6 +253,47 @@ def fixed_point(
         history.append({"step_mu": step_mu, "step_v": step_v, **kl_summary(kl)})
         converged = max(step_mu, step_v) <= options.epsilon
     return Solution(g, history, converged)
+
+# %% ../../nbs/nfpi/fpi.ipynb #nfpi-fpi-damp
+_TIGHT = 1e-9  # tolerance of an iteration that is run to its end
+
+
+def _largest_distance(a: Gaussians, b: Gaussians) -> float:
+    "Of the means and of the variances of a class (L2), over all classes."
+    return max((x - y).norm(dim=1).max().item() for x, y in zip(a, b))
+
+
+def _to_its_end(start: Gaussians, options: FixedPointOptions) -> tuple[Solution, float]:
+    "The iteration from the data's own Gaussians at 1e-9, and how far from there epsilon stops."
+    end = fixed_point(start, *start, replace(options, epsilon=_TIGHT))
+    stopped = fixed_point(start, *start, options)
+    return end, _largest_distance(end.gaussians, stopped.gaussians)
+
+
+def damping_table(
+    start: Gaussians,  # of the data
+    options: FixedPointOptions,  # but for lambda and damping
+    lambdas: Iterable[float],
+    damping: float = 0.5,
+) -> list[dict]:  # a row per lambda
+    """What damping changes: iterations to 1e-9, the distance between the ends (of a class's means
+    or variances, L2; None where one does not end), and how far from them epsilon stops."""
+    rows = []
+    for lambda_fpi in lambdas:
+        ways = [replace(options, lambda_fpi=lambda_fpi, damping=x) for x in (1.0, damping)]
+        (whole, error), (part, damped_error) = (_to_its_end(start, way) for way in ways)
+        ended = whole.converged and part.converged
+        rows.append(
+            {
+                "lambda": lambda_fpi,
+                "iterations": len(whole.history),
+                "damped iterations": len(part.history),
+                "ends apart": _largest_distance(whole.gaussians, part.gaussians) if ended else None,
+                "error at epsilon": error,
+                "damped error at epsilon": damped_error,
+            }
+        )
+    return rows
 
 # %% ../../nbs/nfpi/fpi.ipynb #nfpi-fpi-eq
 def equidistant_kl(lambda_fpi: float, nclasses: int, alpha: float, rho: float) -> float:

@@ -64,7 +64,7 @@ class TrainingOptions:
     lr: float = 0.01
     warmup_steps: int = 1000  # the learning rate grows linearly over this many steps
     init_batch_size: int = 1024  # images of the data-dependent start
-    statistics_per_class: int = 0  # images of each class behind the Gaussians' statistics; 0: all
+    statistics_per_class: int = 0  # images of each class behind the iteration's statistics; 0: all
     micro_batch: int = 0  # images of one forward and backward pass; 0: the whole batch
     identity_diag: bool = True  # variances one instead of the statistics
     fpi_epochs: tuple[int, ...] = (0,)  # epochs at whose end the Gaussians are placed
@@ -200,7 +200,7 @@ class ConditionalFlow:
         if self._start_weights:
             _load_matching(self.flow, self._start_weights)
         self._cover_norms()
-        statistics = self._statistics(rows)
+        statistics = self._statistics(rows)  # of all, whatever the iteration will see
         self.mu, self.v = initial_gaussians(statistics, self._training.identity_diag)
         self.first_mu, self.first_v = self.mu, self.v
 
@@ -208,9 +208,7 @@ class ConditionalFlow:
     def _statistics(self, rows: Tensor) -> Gaussians:
         "Means and variances of the latents of these rows, seen as in training; float32."
         statistics = ClassStatistics(self._K, self._config.d, self._images.device)
-        per_class = self._training.statistics_per_class
         with torch.autocast(self._images.device.type, enabled=False):
-            rows = rows[class_rows(self._labels[rows], per_class, self._seed)]
             for part in rows.split(_CHUNK):
                 z = self.flow(self._training_input(self._images[part])).z
                 statistics.add(z, self._labels[part])
@@ -218,7 +216,8 @@ class ConditionalFlow:
 
     def _place_gaussians(self) -> None:
         "The fixed point iteration on the present latents; its course is appended to `history`."
-        m, s = self._statistics(self._fpi_rows)
+        rows, per_class = self._fpi_rows, self._training.statistics_per_class
+        m, s = self._statistics(rows[class_rows(self._labels[rows], per_class, self._seed)])
         solution = place_gaussians(Gaussians(self.mu, self.v), m, s, self._fpi)
         mu, v = solution.gaussians
         self.mu, self.v = mu.float().double(), v.float().double()  # float32 as in the reference

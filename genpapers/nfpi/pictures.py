@@ -77,15 +77,24 @@ def iterates(
     return path
 
 
+def _draw_stage(ax: Axes, path: Sequence[Gaussians], i: int) -> None:
+    "Iterate i in the frame of the first and the last; the title says how many lie outside."
+    g = path[i]
+    draw_ellipses(ax, g)
+    set_limits(ax, [path[0], path[-1]])
+    low, high = (torch.tensor(ends) for ends in zip(ax.get_xlim(), ax.get_ylim()))
+    outside = int(((g.mu.cpu() < low) | (g.mu.cpu() > high)).any(1).sum())
+    note = f"\n{outside} of {len(g.mu)} outside" if outside else ""
+    ax.set_title(f"iteration {i}{note}")
+
+
 @styled
 def film(path: Sequence[Gaussians]) -> list[np.ndarray]:
     "Frames (H, W, 3) uint8 of the Gaussians in the plane, one per element of `path`."
     frames = []
-    for i, g in enumerate(path):
-        fig, (ax,) = panels(1, 1, (2.2, 2.2))
-        draw_ellipses(ax, g)
-        set_limits(ax, path)
-        ax.set_title(f"iteration {i}")
+    for i in range(len(path)):
+        fig, (ax,) = panels(1, 1, (2.2, 2.4))
+        _draw_stage(ax, path, i)
         canvas = FigureCanvasAgg(fig)
         canvas.draw()
         frames.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
@@ -98,9 +107,7 @@ def filmstrip(path: Sequence[Gaussians], n: int = 6) -> Figure:
     stages = sorted({round(x) for x in np.geomspace(1, len(path), n)})
     fig, axes = panels(len(stages), n, (2.0, 2.2))
     for ax, i in zip(axes, stages):
-        draw_ellipses(ax, path[i - 1])
-        set_limits(ax, path)
-        ax.set_title(f"iteration {i - 1}")
+        _draw_stage(ax, path, i - 1)
     return fig
 
 # %% ../../nbs/nfpi/pictures.ipynb #nfpi-pi-heat

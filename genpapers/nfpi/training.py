@@ -136,7 +136,7 @@ def build_classifier(config: dict, context: Context) -> Training:
     niterations = config["niterations"] or config["epochs"] * within.per_epoch
     # drawing the set may have rebuilt the flow, which takes from the global generator
     torch.manual_seed(context.seed)
-    chosen = config["width"], config["peak"], config["augment"]
+    chosen = config["width"], config["peak"], config["crop"], config["flip"]
     model = ResNetClassifier(C, size, K, niterations, context.device, *chosen, context.seed)
 
     def batches(t: int) -> tuple[Tensor, ...]:
