@@ -8,7 +8,6 @@ __all__ = ['Pictures', 'load_folder']
 # %% ../../nbs/data/folder.ipynb #1242903e
 import csv
 import io
-import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,27 +102,82 @@ def _read_picture(path: Path, size: int, mode: str, remedy: str = "remove it") -
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
 
 # %% ../../nbs/data/folder.ipynb #fo000007
-def _read_attributes(path: Path) -> tuple[tuple[str, ...], dict[str, list[int]]]:
-    "Attribute names and, per file name, 0/1 values; a `UserError` names the line that has others."
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *lines = csv.reader(file)
-    values = {}
-    for number, line in enumerate(lines, 2):
-        if len(line) != len(header) or any(v.strip() not in ("0", "1", "-1") for v in line[1:]):
-            raise UserError(
-                f"{path}, line {number}: needs a file name and {len(header) - 1} values of 0, 1"
-                " or -1"
-            )
-        values[line[0]] = [int(v.strip() == "1") for v in line[1:]]
-    return tuple(header[1:]), values
-
-# %% ../../nbs/data/folder.ipynb #fo000009
 _SUFFIXES = frozenset(
     ".png .apng .jpg .jpeg .jpe .jfif .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm"
     " .heic .heif .avif .jp2 .jxl .hdr .exr .psd .tga .svg".split()
 )  # of pictures; the second line's are not read
 
 
+_VALUES = ("0", "1", "-1")
+_Row = tuple[int, list[str]]  # number of a line, from 1, and its cells
+
+
+def _text_of(path: Path) -> str:
+    "The text of a table; anything but UTF-8 is a `UserError`."
+    with reading(path, "name the table of attributes, or none"):
+        content = path.read_bytes()
+    with reading(path, "save it as UTF-8"):
+        text = content.decode("utf-8-sig")
+        if "\0" in text:
+            raise ValueError("it holds zero bytes")
+    return text
+
+
+def _celeba_rows(path: Path, lines: list[str]) -> list[_Row]:
+    "Header and rows of CelebA's own table: a count, the names, then file and values, by blanks."
+    rows = [(n, line.split()) for n, line in enumerate(lines, 1) if line.strip()]
+    announced, there = int(rows[0][1][0]), max(len(rows) - 2, 0)
+    if there != announced or len(rows) < 2:
+        raise UserError(f"{path} announces {announced} pictures and names {there}; fetch it again")
+    number, names = rows[1]
+    return [(number, ["file", *names]), *rows[2:]]
+
+
+def _csv_rows(path: Path, text: str) -> list[_Row]:
+    "Header and rows of a table by commas, semicolons or tabs, whichever the header has."
+    found = [d for d in ",;\t" if d in text.lstrip().partition("\n")[0]]
+    if len(found) > 1:
+        raise UserError(f"{path} has commas, semicolons or tabs in one header; leave one of them")
+    lines = csv.reader(io.StringIO(text, newline=None), delimiter=(found or [","])[0])
+    with reading(path, "save it as a CSV in UTF-8"):
+        return [(lines.line_num, [c.strip() for c in cells]) for cells in lines if any(cells)]
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    "A `UserError` for a first line that names no attributes."
+    name, *names = header
+    if Path(name).suffix.lower() in _SUFFIXES or any(n in _VALUES for n in names):
+        raise UserError(
+            f"{path} begins with a picture ({name}); put a line before it that names the attributes"
+        )
+    if "" in names or len(set(names)) < len(names):
+        raise UserError(f"{path} must name every attribute once, not {', '.join(names)}")
+
+
+def _read_attributes(path: Path) -> tuple[tuple[str, ...], dict[str, list[int]]]:
+    "Attribute names and, per file name, 0/1 values; a `UserError` names the line that has others."
+    text = _text_of(path)
+    lines = text.lstrip().splitlines()
+    if not lines:
+        raise UserError(f"{path} is empty; name the table of attributes, or none")
+    celeba = lines[0].strip().isdecimal()
+    (_, header), *rows = _celeba_rows(path, lines) if celeba else _csv_rows(path, text)
+    _check_header(path, header)
+    values: dict[str, list[int]] = {}
+    for number, (name, *cells) in rows:
+        if len(cells) != len(header) - 1 or any(v not in _VALUES for v in cells):
+            raise UserError(
+                f"{path}, line {number}: needs a file name and {len(header) - 1} values of 0, 1"
+                " or -1"
+            )
+        if name in values:
+            raise UserError(f"{path}, line {number}: {name} was there before; keep one line of it")
+        values[name] = [int(v == "1") for v in cells]
+    if not values:
+        raise UserError(f"{path} names no pictures below its header; add them, or name no table")
+    return tuple(header[1:]), values
+
+# %% ../../nbs/data/folder.ipynb #fo000009
 def _picture_files(folder: Path) -> list[str]:
     "The names of all pictures in a folder, sorted."
     files = (p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
