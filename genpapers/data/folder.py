@@ -148,10 +148,10 @@ def _check_header(path: Path, header: list[str]) -> None:
     name, *names = header
     if Path(name).suffix.lower() in _SUFFIXES or any(n in _VALUES for n in names):
         raise UserError(
-            f"{path} begins with a picture ({name}); put a line before it that names the attributes"
+            f"{path} begins with a picture ({name!r}); put a line before it that names the attributes"
         )
-    if "" in names or len(set(names)) < len(names):
-        raise UserError(f"{path} must name every attribute once, not {', '.join(names)}")
+    if len(set(names)) < len(names) or not all(n and n.isprintable() for n in names):
+        raise UserError(f"{path} must name every attribute once; its header is {names!r}")
 
 
 def _read_attributes(path: Path) -> tuple[tuple[str, ...], dict[str, list[int]]]:
@@ -165,10 +165,11 @@ def _read_attributes(path: Path) -> tuple[tuple[str, ...], dict[str, list[int]]]
     _check_header(path, header)
     values: dict[str, list[int]] = {}
     for number, (name, *cells) in rows:
-        if len(cells) != len(header) - 1 or any(v not in _VALUES for v in cells):
+        fits = name.isprintable() and len(cells) == len(header) - 1
+        if not fits or any(v not in _VALUES for v in cells):
             raise UserError(
                 f"{path}, line {number}: needs a file name and {len(header) - 1} values of 0, 1"
-                " or -1"
+                " or -1; mend the line or remove it"
             )
         if name in values:
             raise UserError(f"{path}, line {number}: {name} was there before; keep one line of it")
@@ -200,7 +201,10 @@ def load_folder(
     else:
         names, values = (), {f: [] for f in _picture_files(folder)}
     if not values:
-        raise UserError(f"{folder} holds no pictures (.png, .jpg, .webp, .bmp, .gif, .tif, .ppm)")
+        raise UserError(
+            f"{folder} holds no pictures (.png, .jpg, .webp, .bmp, .gif, .tif, .ppm); "
+            "name the folder that does"
+        )
     remedy = "convert it, remove it or fetch it again"
     if attributes:
         remedy += f"; {attributes} names it"
