@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..base.files import decides_nothing, digest_of
-from .sources import IDX, DataError, Images, data_roots, read_verified
+from ..base.files import decides_nothing, digest_of, reading
+from .sources import IDX, DataError, Images, data_roots, read_arrays, read_verified
 
 # %% ../../nbs/data/colour.ipynb #da-colour-pickle
 class _InertArray:
@@ -30,12 +30,10 @@ class _InertArray:
         self.state = state
 
     def array(self) -> np.ndarray:  # (N, 3072) uint8
-        "The pickled bytes; anything else is a `DataError`."
+        "The pickled bytes; anything else is a `ValueError`."
         _, shape, dtype, fortran, raw = self.state
         if fortran or len(raw) != np.prod(shape) or getattr(dtype, "kind", "") not in ("u1", b"u1"):
-            raise DataError(
-                "the pickled array is not one of bytes in C order; fetch the data set again"
-            )
+            raise ValueError("the pickled array is not one of bytes in C order")
         return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
@@ -61,57 +59,36 @@ _STAND_INS = {
 
 
 class _InertUnpickler(pickle.Unpickler):
-    "Plain containers, numbers, strings and inert arrays; everything else is a `DataError`."
+    "Plain containers, numbers, strings and inert arrays; everything else is a `ValueError`."
 
     def find_class(self, module: str, name: str):
         if (module, name) not in _STAND_INS:
-            raise DataError(
-                f"the pickle asks for {module}.{name}, which no CIFAR file needs; it is not loaded"
+            raise ValueError(
+                f"the pickle asks for {module}.{name}, which no CIFAR file needs: it is not loaded"
             )
         return _STAND_INS[module, name]
 
     def persistent_load(self, pid):
-        raise DataError(
-            "the pickle refers to something outside of it, which no CIFAR file does; "
-            "it is not loaded"
-        )
-
-
-_BROKEN = (
-    pickle.UnpicklingError,
-    EOFError,
-    KeyError,
-    AttributeError,
-    ValueError,
-    TypeError,
-    IndexError,
-)  # what unpickling or reading a file that is no CIFAR batch raises
+        raise ValueError("the pickle refers to something outside of it: it is not loaded")
 
 
 def _read_pickled_batch(
     raw: bytes,  # a file of the Python version of CIFAR
     label_key: bytes,  # b"labels", or CIFAR-100's b"fine_labels"
 ) -> tuple[np.ndarray, np.ndarray]:  # images (N, 3, 32, 32) uint8 and labels (N,) int64
-    "A CIFAR batch from its pickle, nothing of it executed; a `DataError` if it is none."
-    try:
-        batch = _InertUnpickler(io.BytesIO(raw), encoding="bytes").load()
-        images = batch[b"data"].array().reshape(-1, 3, 32, 32)
-        return images, np.array(batch[label_key], dtype=np.int64)
-    except _BROKEN as e:
-        raise DataError(
-            f"not a CIFAR batch ({type(e).__name__}: {e}); fetch the data set again"
-        ) from None
+    "A CIFAR batch from its pickle, nothing of it executed; an exception if it is none."
+    batch = _InertUnpickler(io.BytesIO(raw), encoding="bytes").load()
+    images = batch[b"data"].array().reshape(-1, 3, 32, 32)
+    return images, np.array(batch[label_key], dtype=np.int64)
 
 # %% ../../nbs/data/colour.ipynb #da-colour-binary
 def _read_binary_batch(
     raw: bytes,  # a file of the binary version of CIFAR
     nlabels: int = 1,  # label bytes of a record, of which the last is taken
 ) -> tuple[np.ndarray, np.ndarray]:  # images (N, 3, 32, 32) uint8 and labels (N,) int64
-    "A CIFAR batch from its records; a `DataError` where they are not whole."
+    "A CIFAR batch from its records; a `ValueError` where they are not whole."
     if not raw or len(raw) % (3072 + nlabels):
-        raise DataError(
-            f"{len(raw)} bytes are no whole number of CIFAR records; fetch the data set again"
-        )
+        raise ValueError(f"{len(raw)} bytes are no whole number of CIFAR records")
     rows = np.frombuffer(raw, np.uint8).reshape(-1, 3072 + nlabels)
     return rows[:, nlabels:].reshape(-1, 3, 32, 32), rows[:, nlabels - 1].astype(np.int64)
 
@@ -164,11 +141,14 @@ def find_folder(
     names: list[str],  # alternatives
     root: str | Path | None = None,  # the parameter `data_dir`
 ) -> Path | None:
-    "The first existing folder of these names in the data roots, or None."
+    """The first existing folder of these names in the data roots, or None.
+
+    One inside another of its name is meant where there are two, and a root may be it itself."""
     for name in names:
         for folder in data_roots(root):
-            if (folder / name).is_dir():
-                return folder / name
+            places = (folder / name / name, folder / name, folder)
+            if found := [p for p in places if p.name == name and p.is_dir()]:
+                return found[0]
     return None
 
 
@@ -182,6 +162,16 @@ def published_md5() -> dict[str, str]:
     return dict(files)
 
 
+def _read_batch(path: Path, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    "Images and labels of one file; a `DataError` if it is no CIFAR batch."
+    raw = read_verified(path, published_md5().get(path.name))
+    with reading(path, "fetch the data set again", DataError):
+        images, labels = layout.read(raw)
+        if labels.shape != images.shape[:1]:
+            raise ValueError(f"it has {len(images)} images and labels {labels.shape}")
+    return images, labels
+
+
 def _read_cifar(
     name: str, split: str, root: str | Path | None
 ) -> tuple[np.ndarray, np.ndarray]:  # images (N, 3, 32, 32) uint8 and labels (N,) int64
@@ -191,8 +181,7 @@ def _read_cifar(
         if folder is None:
             continue
         files = layout.train if split == "train" else layout.test
-        contents = (read_verified(folder / file, published_md5().get(file)) for file in files)
-        images, labels = zip(*map(layout.read, contents))
+        images, labels = zip(*(_read_batch(folder / file, layout) for file in files))
         return np.concatenate(images), np.concatenate(labels)
     folders = " or ".join(layout.folder for layout in LAYOUTS[name])
     raise DataError(
@@ -218,9 +207,10 @@ def _read_svhn(
     images, labels = [], []
     for file in filter(Path.is_file, files):
         raw = read_verified(file, published_md5().get(file.name))
-        matrices = loadmat(io.BytesIO(raw), variable_names=("X", "y"))
-        images.append(matrices["X"].transpose(3, 2, 0, 1))
-        labels.append(matrices["y"][:, 0])
+        with reading(file, "fetch it again", DataError):
+            matrices = loadmat(io.BytesIO(raw), variable_names=("X", "y"))
+            images.append(matrices["X"].transpose(3, 2, 0, 1))
+            labels.append(matrices["y"][:, 0])
     return np.concatenate(images), np.concatenate(labels).astype(np.int64) % 10
 
 # %% ../../nbs/data/colour.ipynb #da-colour-mosaic
@@ -231,16 +221,29 @@ def _read_tiles(path: Path) -> np.ndarray:  # (N, 3, 32, 32) uint8
     "The tiles of a lossless mosaic, row by row."
     from PIL import Image
 
-    pixels = np.asarray(Image.open(path).convert("RGB"))
+    with reading(path, "fetch it again", DataError), Image.open(path) as image:
+        if image.mode != "RGB" or image.width % _TILE or image.height % _TILE:
+            raise ValueError(
+                f"it is {image.mode}, {image.width} x {image.height}, and no mosaic in RGB of"
+                f" tiles of {_TILE} x {_TILE}"
+            )
+        pixels = np.asarray(image)
     rows, columns = pixels.shape[0] // _TILE, pixels.shape[1] // _TILE
     grid = pixels.reshape(rows, _TILE, columns, _TILE, 3)
     return grid.transpose(0, 2, 4, 1, 3).reshape(-1, 3, _TILE, _TILE)
 
 
+def _whole_numbers(labels: np.ndarray) -> np.ndarray:  # (N,) int64
+    "Labels as whole numbers; a `ValueError` if they are none."
+    if labels.dtype.kind not in "iuf" or (labels != labels.astype(np.int64)).any():
+        raise ValueError(f"its labels are no whole numbers but {labels.dtype}")
+    return labels.astype(np.int64).reshape(-1)
+
+
 def _read_mosaics(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     "Images and labels of a split of a mosaic folder; missing training batches are skipped."
-    with np.load(folder / "labels.npz", allow_pickle=False) as file:
-        all_labels = file[split].astype(np.int64)
+    with reading(folder / "labels.npz", "fetch it again", DataError):
+        all_labels = _whole_numbers(*read_arrays(folder / "labels.npz", split))
     batches = [f"data_batch_{i}.webp" for i in range(1, 6)]
     names = batches if split == "train" else ["test_batch.webp"]
     images, labels = [], []
@@ -249,20 +252,26 @@ def _read_mosaics(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
             tiles = _read_tiles(path)
             images.append(tiles)
             labels.append(all_labels[i * len(tiles) : (i + 1) * len(tiles)])
+            if len(labels[-1]) < len(tiles):
+                raise DataError(
+                    f"{folder / 'labels.npz'} has {len(all_labels)} labels for {split}, too few"
+                    f" for {path.name}; fetch both again"
+                )
     if not images:
-        raise DataError(f"{folder} holds none of {', '.join(names)}")
+        raise DataError(f"{folder} holds none of {', '.join(names)}; fetch it again")
     return np.concatenate(images), np.concatenate(labels)
 
 
 def _read_shard(path: Path) -> tuple[np.ndarray, np.ndarray]:
     "Images (N, C, H, W) uint8 and labels (N,) int64, as numbered there, of an npz file."
-    with np.load(path, allow_pickle=False) as file:
-        if "data" not in file or "labels" not in file or file["data"].dtype != np.uint8:
-            raise DataError(f"{path} must hold `data` of bytes and `labels`")
-        data, labels = file["data"], file["labels"].astype(np.int64).reshape(-1)
-    if data.ndim == 2:
-        side = round((data.shape[1] / 3) ** 0.5)
-        data = data.reshape(-1, 3, side, side)
+    data, labels = read_arrays(path, "data", "labels", remedy="remove it or fetch it again")
+    with reading(path, "it must hold `data` of bytes and `labels`, one for each", DataError):
+        labels = _whole_numbers(labels)
+        if data.ndim == 2:
+            side = round((data.shape[1] / 3) ** 0.5)
+            data = data.reshape(len(data), 3, side, side)
+        if data.dtype != np.uint8 or data.ndim != 4 or len(data) != len(labels):
+            raise ValueError(f"data are {data.dtype} {data.shape}, labels {labels.shape}")
     return data, labels
 
 
@@ -270,9 +279,10 @@ def _read_shards(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     "Images and labels, from 0, of all npz files of a folder in the order of their names."
     shards = [_read_shard(path) for path in sorted(folder.glob("*.npz"))]
     if not shards:
-        raise DataError(f"{folder} holds no npz files")
-    images, labels = (np.concatenate(part) for part in zip(*shards))
-    return images, labels - labels.min()
+        raise DataError(f"{folder} holds no npz files; fetch them, or name another folder")
+    with reading(folder, "its shards must hold pictures of one size", DataError):
+        images, labels = (np.concatenate(part) for part in zip(*shards))
+        return images, labels - labels.min()
 
 # %% ../../nbs/data/colour.ipynb #da-colour-load
 def _read_colour(

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.files import UserError, decides_nothing, digest_of
-from .sources import data_roots
+from ..base.files import decides_nothing, digest_of
+from .sources import DataError, data_roots, read_arrays
 
 FACTOR_SIZES = (1, 3, 6, 40, 32, 32)  # of colour, shape, scale, orientation, position x and y
 VARYING = (1, 2, 3, 4, 5)  # the factors with more than one value
@@ -109,13 +109,12 @@ def find_file(root: str | Path | None = None) -> Path | None:
 
 
 def _read_file(path: Path, rows: np.ndarray) -> Tensor:
-    "Bits (N, 512) of the rows of the published file; a file of another shape is a `UserError`."
-    with np.load(path, allow_pickle=False) as arrays:
-        images = arrays["imgs"]
+    "Bits (N, 512) of the rows of the published file; another file is a `DataError`."
+    remedy = "fetch it again, or remove it to have the pictures drawn"
+    (images,) = read_arrays(path, "imgs", remedy=remedy)
     if images.shape != (TOTAL, _SIDE, _SIDE) or images.dtype != np.uint8:
-        raise UserError(
-            f"{path} holds {images.dtype} {images.shape}, not uint8 ({TOTAL}, 64, 64); fetch it"
-            " again"
+        raise DataError(
+            f"{path} holds {images.dtype} {images.shape}, not uint8 ({TOTAL}, 64, 64); {remedy}"
         )
     return _pack(torch.from_numpy(images[rows])[:, None])
 

@@ -11,11 +11,11 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..base.files import UserError, decides_nothing, digest_of, write_atomically
+from ..base.files import UserError, decides_nothing, digest_of, reading, write_atomically
 
 # %% ../../nbs/train/checkpoint.ipynb #82a83ea2
 def is_plain(value) -> bool:
@@ -134,18 +134,11 @@ def save_state(path: str | Path, state) -> str:
 @decides_nothing
 def load_state(path: str | Path):
     "Read a nested state; a file that was cut short or altered by a bit is a `CheckpointError`."
-    try:
+    with reading(path, "remove it to train from the start", CheckpointError):
         with safe_open(path, framework="pt") as f:
             header, tensors = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
-        structure = header["structure"]
-        intact = state_digest(structure, tensors) == header["digest"]
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as e:
-        raise CheckpointError(
-            f"{path} is no readable checkpoint ({e}); remove it to train from the start"
-        ) from None
-    if not intact:
-        raise CheckpointError(
-            f"{path} was altered after it was written (digest differs); "
-            "remove it to train from the start"
-        )
-    return unflatten(json.loads(structure), tensors)
+        if not {"structure", "digest"} <= header.keys():
+            raise ValueError("its tensors are not those of a checkpoint")
+        if state_digest(header["structure"], tensors) != header["digest"]:
+            raise ValueError("it was altered after it was written: its digest differs")
+        return unflatten(json.loads(header["structure"]), tensors)

@@ -8,6 +8,7 @@ __all__ = ['Training', 'TrainingError', 'Averages', 'read_metrics', 'Loop', 'fit
 # %% ../../nbs/train/loop.ipynb #38f3cab6
 import csv
 import io
+import re
 import signal
 import threading
 import time
@@ -21,7 +22,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..base.files import UserError, write_atomically
+from ..base.files import UserError, reading, write_atomically
 from .checkpoint import CheckpointError, load_state, restore, save_state, state_of
 from .devices import autocast
 from .progress import Progress
@@ -103,16 +104,25 @@ def append_metrics(path: Path, step: int, values: dict[str, float]) -> None:
 
 
 def cut_metrics(path: Path, step: int) -> None:
-    "Keep the rows up to `step`; a line that was being written when the process died is dropped."
-    rows = path.read_text(encoding="utf-8").split("\n")[1:-1] if path.exists() else []
+    """Keep the rows up to `step`; a line that was being written when the process died is dropped.
+
+    A `CheckpointError` for a line that is no row."""
+    with reading(path, f"remove {path.parent} to train from the start", CheckpointError):
+        rows = path.read_text(encoding="utf-8").split("\n")[1:-1] if path.exists() else []
+        for number, row in enumerate(rows, 2):
+            if not re.fullmatch(r"\d+,.*,[\w.+-]+", row):
+                raise ValueError(f"line {number} is {row[:40]!r}")
     kept = [r for r in rows if int(r.split(",")[0]) <= step]
     write_atomically(path, "\n".join(["step,name,value", *kept, ""]))
 
 # %% ../../nbs/train/loop.ipynb #lp000001
 def read_metrics(path: str | Path) -> pd.DataFrame:
-    "A row per logged step, a column per name (NaN where a name was not logged)."
-    table = pd.read_csv(path, float_precision="round_trip")
-    return table.pivot_table("value", "step", "name", sort=False).sort_index()
+    """A row per logged step, a column per name (NaN where a name was not logged).
+
+    Another file is a `CheckpointError`."""
+    with reading(path, "train again with force", CheckpointError):
+        table = pd.read_csv(path, float_precision="round_trip")
+        return table.pivot_table("value", "step", "name", sort=False).sort_index()
 
 # %% ../../nbs/train/loop.ipynb #180c68c4
 class StopSignals:

@@ -19,6 +19,7 @@ import torch
 from filelock import FileLock
 
 from genpapers.base.files import (
+    UserError,
     digest_of,
     lock_of,
     project_root,
@@ -147,6 +148,15 @@ def _measured(spec: RunSpec, context: Context) -> str:
     return faster_precision(lambda: training.model.step(training.batches(0)), context.device)
 
 
+def _read_answers(path: Path) -> dict[str, dict]:
+    "The measurements so far, by question; a `UserError` where the file holds something else."
+    answers = read_json(path) if path.exists() else {}
+    entries = answers.values() if isinstance(answers, dict) else [None]
+    if all(isinstance(e, dict) and e.get("precision") in ("float32", "bfloat16") for e in entries):
+        return answers
+    raise UserError(f"{path} does not hold measurements of precision; remove it and run again")
+
+
 def resolve_precision(spec: RunSpec, context: Context, settings: RunSettings) -> str:
     "float32 or bfloat16 for this specification on this machine."
     if settings.precision != "auto":
@@ -157,7 +167,7 @@ def resolve_precision(spec: RunSpec, context: Context, settings: RunSettings) ->
     path = settings.root / "precision.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(".precision.lock")):
-        answers = read_json(path) if path.exists() else {}
+        answers = _read_answers(path)
         if question not in answers:
             facts = {"model": f"{spec.paper}/{spec.name}", "device": device}
             answers[question] = {"precision": _measured(spec, context)} | facts

@@ -144,13 +144,27 @@ def finish(folder: Path, seconds: float) -> None:
     write_json(folder / "done.json", {"digests": digests, "seconds": round(seconds, 3)})
 
 
+def _read_done(path: Path) -> dict:
+    "What `finish` wrote; anything else is a `CheckpointError`."
+    done = read_json(path)
+    if isinstance(done, dict):
+        digests, seconds = done.get("digests"), done.get("seconds")
+        complete = isinstance(digests, dict) and set(digests) == set(FILES)
+        if complete and type(seconds) in (int, float):
+            return done
+    raise CheckpointError(
+        f"{path} is not the record of a finished run (the digests of {', '.join(FILES)}, and the "
+        "seconds); train again with force"
+    )
+
+
 def finished_seconds(folder: Path) -> float | None:
     """The training time of a finished run, None if it is not finished.
 
     Altered files are a `CheckpointError`."""
     if not (folder / "done.json").exists():
         return None
-    done = read_json(folder / "done.json")
+    done = _read_done(folder / "done.json")
     for name, digest in done["digests"].items():
         if not (folder / name).is_file() or file_digest(folder / name) != digest:
             raise CheckpointError(
