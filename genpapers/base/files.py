@@ -36,7 +36,7 @@ def reading(
     remedy: str,  # what to do when that fails
     error: type[UserError] = UserError,
 ) -> Iterator[None]:
-    "Within a `with`, whatever a parser raises becomes an `error`: the file, the reason, the remedy."
+    "Within a `with`, what a parser raises becomes an `error`: file, reason, remedy."
     try:
         yield
     except UserError:
