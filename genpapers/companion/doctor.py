@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .reproduce import other_copy, package_folder
+
 # %% ../../nbs/companion/doctor.ipynb #dc000004
 @dataclass(frozen=True)
 class Finding:
@@ -26,6 +28,15 @@ class Finding:
     def __str__(self) -> str:
         remedy = f": {self.remedy}" if self.remedy else ""
         return f"{self.state:8} {self.what:9} {self.found}{remedy}"
+
+# %% ../../nbs/companion/doctor.ipynb #dc000031
+def _check_copy(root: Path) -> Finding:
+    "Whether the project holds a package other than the one that runs."
+    other = other_copy(root)
+    if other is None:
+        return Finding("ok", "package", f"{package_folder()} runs")
+    said = f"{package_folder()} runs, {other} differs from it and does not"
+    return Finding("note", "package", said, f"to run that one: pip install -e {root}")
 
 # %% ../../nbs/companion/doctor.ipynb #dc000007
 def _has_nvidia() -> bool:
@@ -175,6 +186,7 @@ def examine(
     "All checks."
     folders = [runs_dir or root / "runs", root / "figures", root / "data"]
     checks = {
+        "package": lambda: _check_copy(root),
         "torch": _check_torch,
         "kernel": _check_kernel,
         "data": lambda: _check_data(_states_of_sets(data_dir)),

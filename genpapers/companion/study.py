@@ -26,6 +26,7 @@ from ..base.files import UserError, file_digest, project_root
 from ..base.files import read_json, write_atomically, write_json
 from ..base.paper import Claim, Paper, find_paper
 from ..base.parameters import PLACES, resolve
+from .reproduce import execution_name
 from .tables import markdown_table
 from ..data.sources import Images, load
 from ..pictures.previews import fitted, preview
@@ -281,7 +282,7 @@ class Study:
         "The content of results.json."
         p = self.parameters
         head = {"paper": self.paper.name, "title": self.paper.title}
-        head |= {"scale": p.scale, "seed": p.seed}
+        head |= {"scale": p.scale, "seed": p.seed, "execution": execution_name()}
         return _as_json(
             head
             | self._provenance()
