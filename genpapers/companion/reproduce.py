@@ -7,6 +7,7 @@ __all__ = ['Job', 'make_job', 'package_folder', 'package_digest', 'other_copy', 
            'Outcome', 'execution_name', 'run_job', 'run_jobs']
 
 # %% ../../nbs/companion/reproduce.ipynb #rp000003
+import errno
 import importlib.util
 import json
 import os
@@ -16,7 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import chdir
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -29,10 +30,10 @@ from filelock import FileLock
 
 from ..base.code import entry_of, folder_digest
 from ..base.files import UserError, digest_of, file_digest, project_root
-from ..base.files import read_json, write_atomically, write_json
+from ..base.files import read_json, user_path, write_atomically, write_json
 from ..base.paper import Paper
-from ..base.parameters import Parameter, completed, declared_parameters
-from ..base.parameters import environment_parameters
+from ..base.parameters import PATHS, PLACES, Parameter, completed
+from ..base.parameters import declared_parameters, environment_parameters
 
 # %% ../../nbs/companion/reproduce.ipynb #rp000005
 @dataclass(frozen=True)
@@ -52,13 +53,12 @@ class Job:
     @property
     def figures(self) -> Path:
         "The folder that receives figures and results.json."
-        folder = Path(self.parameters.get("figures_dir") or "figures").expanduser()
-        return self.root / folder / self.paper.name
+        return self.root / (self.parameters.get("figures_dir") or "figures") / self.paper.name
 
     def beside(self, ending: str) -> Path:
         "A file of this execution."
-        folder = self.root / Path(self.parameters.get("runs_dir") or "runs").expanduser()
-        return folder / "notebooks" / f"{self.paper.name}-{self.parameters['scale']}{ending}"
+        folder = self.root / (self.parameters.get("runs_dir") or "runs") / "notebooks"
+        return folder / f"{self.paper.name}-{self.parameters['scale']}{ending}"
 
     def plan(self) -> list:
         "The `RunSpec`s that the notebook will ask for; none for one that trains nothing."
@@ -84,8 +84,8 @@ def make_job(
     root = Path(root or project_root()).resolve()
     declared = declared or declared_parameters(paper, root)
     given = environment_parameters() | given
-    parameters = vars(completed(paper, declared, given))
-    return Job(paper, {"scale": parameters["scale"]} | given, parameters, root)
+    parameters = vars(completed(paper, declared, given, root))
+    return Job(paper, {name: parameters[name] for name in ("scale", *given)}, parameters, root)
 
 # %% ../../nbs/companion/reproduce.ipynb #rp000009
 def package_folder() -> Path:
@@ -116,10 +116,22 @@ def _data_digest(job: Job) -> str:
     "Digest of names, sizes and times of the files in the data folders, three levels deep."
     folders = [job.parameters.get("data_dir"), os.environ.get("GENPAPERS_DATA"), "data"]
     facts = []
-    for folder in (job.root / Path(f).expanduser() for f in folders if f):
+    for folder in (user_path(f, job.root) for f in folders if f):
         found = (f for depth in ("*", "*/*", "*/*/*") for f in folder.glob(depth) if f.is_file())
         facts += [f"{f} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in sorted(found)]
     return digest_of(*facts)
+
+
+def _named_digests(job: Job) -> dict[str, str]:
+    "Digests of the files and folders that parameters name, such as a folder of pictures."
+    digests = {}
+    for name in set(PATHS) - set(PLACES):
+        if named := job.parameters.get(name):
+            path = Path(named)
+            files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+            facts = [part for f in files for part in (os.path.relpath(f, path), file_digest(f))]
+            digests[name] = digest_of(*facts)
+    return digests
 
 
 def _files_read(job: Job) -> list[Path]:
@@ -150,6 +162,7 @@ def _sources(job: Job) -> dict:
     return {
         "notebook": notebook_digest(job.source),
         "reads": _read_digests(job),
+        "named": _named_digests(job),
         "code": package_digest(),
         "parameters": {k: v for k, v in job.parameters.items() if k != "force"},
         "versions": versions | {"python": platform.python_version()},
@@ -207,7 +220,10 @@ class Outcome:
 
 def _failing_cell(notebook: Path) -> str:
     "Number and first line of the last code cell that was started."
-    cells = read_json(notebook)["cells"] if notebook.exists() else []
+    try:
+        cells = read_json(notebook)["cells"] if notebook.exists() else []
+    except (UserError, OSError, LookupError, TypeError):
+        return "while it ran"  # the disk was full, and the notebook is not whole
     code = [c for c in cells if c["cell_type"] == "code"]
     started = [c["metadata"].get("papermill", {}).get("start_time") for c in code]
     if not any(started):
@@ -217,25 +233,43 @@ def _failing_cell(notebook: Path) -> str:
     return f"in cell {number} (`{first_line}`)"
 
 
-def _reason_and_trace(error: Exception) -> tuple[str, str]:
+def _file_trouble(error: OSError, path: Path) -> str:
+    "Which file cannot be read or written, why, and where there is no room left."
+    file = Path(error.filename if isinstance(error.filename, str) else path)
+    said = f"{file} cannot be read or written: {error.strerror or error}"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return said
+    return f"{said}; make room there, or name another folder as runs_dir or figures_dir"
+
+
+def _reason_and_trace(error: Exception, partial: Path) -> tuple[str, str]:
     "An error of papermill's in a line, and its full trace."
     if type(error).__name__ == "DeadKernelError":
         return "the kernel died; it was killed, or ran out of memory", traceback.format_exc()
+    if isinstance(error, OSError):
+        return _file_trouble(error, partial), traceback.format_exc()
+    if isinstance(error, UserError):
+        return str(error).partition("\n")[0], traceback.format_exc()
     if not hasattr(error, "ename"):
-        return f"{type(error).__name__}: {error}".splitlines()[0], traceback.format_exc()
+        line = f"{type(error).__name__}: {error}".partition("\n")[0]
+        return line, traceback.format_exc()
     line = f"{error.ename}: {next(iter(error.evalue.splitlines()), '')}".removesuffix(": ")
     return line, re.sub(r"\x1b\[[0-9;]*[mK]", "", "\n".join(error.traceback)) + "\n"
 
 
 def _failure(job: Job, error: Exception) -> str:
-    "One sentence on a failure; the trace goes to a file, the partial notebook stays."
-    reason, trace = _reason_and_trace(error)
-    written = write_atomically(job.beside(".error.txt"), trace)
+    """One sentence on a failure; the trace goes to a file if that can be written.
+
+    The partial notebook stays."""
     partial = job.beside(".partial.ipynb")
-    return (
-        f"{job.paper.name} failed {_failing_cell(partial)}: {reason}; "
-        f"the trace is in {os.path.relpath(written)}, the notebook so far in {partial.name}"
-    )
+    reason, trace = _reason_and_trace(error, partial)
+    said = f"{job.paper.name} failed {_failing_cell(partial)}: {reason}"
+    try:
+        written = os.path.relpath(write_atomically(job.beside(".error.txt"), trace))
+    except OSError as e:
+        return f"{said}; the trace could not be kept ({e.strerror or e})"
+    so_far = f", the notebook so far in {partial.name}" if partial.exists() else ""
+    return f"{said}; the trace is in {written}{so_far}"
 
 
 def _kernel_class(environment: dict[str, str]) -> type:
@@ -303,21 +337,26 @@ def _execute_and_record(job: Job) -> None:
     write_json(job.beside(".json"), record)
 
 
+def _do(job: Job, due: Callable[[Job], bool]) -> str:
+    "Do a job under its lock if it is due; its state."
+    job.beside("").parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(job.beside(".lock")):
+        if not due(job):
+            return "unchanged"
+        _execute_and_record(job)
+        return "done"
+
+
 def run_job(
     job: Job,
     due: Callable[[Job], bool] = is_due,  # decides whether there is anything to do
 ) -> Outcome:
-    "Do a job if it is due; a failure is an outcome, not an exception."
+    "Do a job if it is due; a failure of whatever kind is an outcome, not an exception."
     start, message = time.monotonic(), ""
-    job.beside("").parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(job.beside(".lock")):
-        try:
-            state = "unchanged"
-            if due(job):
-                _execute_and_record(job)
-                state = "done"
-        except Exception as e:
-            state, message = "failed", _failure(job, e)
+    try:
+        state = _do(job, due)
+    except Exception as e:
+        state, message = "failed", _failure(job, e)
     return Outcome(job, state, time.monotonic() - start, message)
 
 # %% ../../nbs/companion/reproduce.ipynb #rp000017
@@ -329,13 +368,15 @@ def _limit_threads(count: int) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
-def _outcome_of(job: Job, future: Future) -> Outcome:
-    "The outcome of a job in another process; a process that died is a failure."
-    try:
-        return future.result()
-    except Exception as e:
-        message = f"{job.paper.name} failed: its process ended ({type(e).__name__})"
-        return Outcome(job, "failed", 0.0, message)
+def _run_apart(job: Job, threads: int) -> Outcome:
+    "Do a job in a process of its own; one that dies fails this job alone."
+    start = time.monotonic()
+    with ProcessPoolExecutor(1, get_context("spawn"), _limit_threads, (threads,)) as pool:
+        try:
+            return pool.submit(run_job, job).result()
+        except Exception as e:
+            message = f"{job.paper.name} failed: its process ended ({type(e).__name__})"
+            return Outcome(job, "failed", time.monotonic() - start, message)
 
 
 def run_jobs(
@@ -353,8 +394,8 @@ def run_jobs(
     from dask.system import cpu_count  # a container's share counted
 
     threads = max(1, cpu_count() // min(workers, len(jobs)))
-    with ProcessPoolExecutor(workers, get_context("spawn"), _limit_threads, (threads,)) as pool:
-        futures = [pool.submit(run_job, job) for job in jobs]
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(_run_apart, job, threads) for job in jobs]
         for future in as_completed(futures):
-            say(_outcome_of(jobs[futures.index(future)], future))
-    return [_outcome_of(job, future) for job, future in zip(jobs, futures)]
+            say(future.result())
+    return [future.result() for future in futures]
