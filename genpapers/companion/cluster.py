@@ -51,7 +51,7 @@ def make_run(spec: RunSpec, settings: RunSettings, root: Path, *needs: dict) -> 
 def _run_notebook(job: Job, *runs: dict) -> Outcome:
     "Execute a notebook whose runs are finished."
     _enter_project(job.root)
-    return run_job(job.unforced(), due=lambda job: True)
+    return run_job(job.unforced(), due=lambda job: True, ahead=lambda *_: "")
 
 # %% ../../nbs/companion/cluster.ipynb #cs000009
 def _gpus_offered(client: Client) -> float:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Job', 'make_job', 'package_folder', 'package_digest', 'other_copy', 'notebook_digest', 'is_whole', 'is_due',
-           'Outcome', 'execution_name', 'run_job', 'run_jobs']
+           'Outcome', 'CannotBegin', 'execution_name', 'run_job', 'run_jobs']
 
 # %% ../../nbs/companion/reproduce.ipynb #rp000003
 import errno
@@ -34,6 +34,7 @@ from ..base.files import read_json, user_path, write_atomically, write_json
 from ..base.paper import Paper
 from ..base.parameters import PATHS, PLACES, Parameter, completed
 from ..base.parameters import declared_parameters, environment_parameters
+from .preflight import obstacle_seen_apart
 
 # %% ../../nbs/companion/reproduce.ipynb #rp000005
 @dataclass(frozen=True)
@@ -257,10 +258,16 @@ def _reason_and_trace(error: Exception, partial: Path) -> tuple[str, str]:
     return line, re.sub(r"\x1b\[[0-9;]*[mK]", "", "\n".join(error.traceback)) + "\n"
 
 
+class CannotBegin(UserError):
+    "What is known before a kernel starts."
+
+
 def _failure(job: Job, error: Exception) -> str:
     """One sentence on a failure; the trace goes to a file if that can be written.
 
     The partial notebook stays."""
+    if isinstance(error, CannotBegin):
+        return f"{job.paper.name} cannot begin: {error}"
     partial = job.beside(".partial.ipynb")
     reason, trace = _reason_and_trace(error, partial)
     said = f"{job.paper.name} failed {_failing_cell(partial)}: {reason}"
@@ -337,12 +344,14 @@ def _execute_and_record(job: Job) -> None:
     write_json(job.beside(".json"), record)
 
 
-def _do(job: Job, due: Callable[[Job], bool]) -> str:
+def _do(job: Job, due: Callable[[Job], bool], ahead: Callable[[str, dict, Path], str]) -> str:
     "Do a job under its lock if it is due; its state."
     job.beside("").parent.mkdir(parents=True, exist_ok=True)
     with FileLock(job.beside(".lock")):
         if not due(job):
             return "unchanged"
+        if known := ahead(job.paper.plan, job.parameters, job.root):
+            raise CannotBegin(known)
         _execute_and_record(job)
         return "done"
 
@@ -350,11 +359,12 @@ def _do(job: Job, due: Callable[[Job], bool]) -> str:
 def run_job(
     job: Job,
     due: Callable[[Job], bool] = is_due,  # decides whether there is anything to do
+    ahead: Callable[[str, dict, Path], str] = obstacle_seen_apart,  # what will stop it, or ""
 ) -> Outcome:
     "Do a job if it is due; a failure of whatever kind is an outcome, not an exception."
     start, message = time.monotonic(), ""
     try:
-        state = _do(job, due)
+        state = _do(job, due, ahead)
     except Exception as e:
         state, message = "failed", _failure(job, e)
     return Outcome(job, state, time.monotonic() - start, message)
