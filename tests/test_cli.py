@@ -21,11 +21,12 @@ DECLARED = """scale: str = "quick"  # the preset
 epochs: int = None  # passes
 force: bool = False  # train again
 """
-GOOD = """import json, pathlib
+GOOD = """import json, os, pathlib
 folder = pathlib.Path("figures/toy")
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "dot.png").write_bytes(b"dot")
 results = {"paper": "toy", "scale": scale, "epochs": epochs}
+results["execution"] = os.environ["GENPAPERS_EXECUTION"]
 results["figures"] = {"dot": {"file": "dot.png", "title": "a dot"}}
 claim = {"name": "C1", "statement": "Dots are round.", "published": "yes"}
 results["claims"] = [claim | {"ours": 0.98765, "verdict": "holds"}]
@@ -202,9 +203,9 @@ def test_several_notebooks_share_the_cores(project, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     write_notebook(
         project,
+        "assert scale == 'smoke'",
         GOOD,
         'import os; (folder / "threads.txt").write_text(os.environ["OMP_NUM_THREADS"])',
-        "assert scale == 'smoke'",
     )
     outcomes = run_jobs([make_job(TOY, {"scale": s}) for s in ("smoke", "paper")], workers=2)
     assert [o.state for o in outcomes] == ["done", "failed"] and "AssertionError" in outcomes[

@@ -16,9 +16,10 @@ from pathlib import Path
 import click
 
 from .. import __version__
-from ..base.files import UserError, project_root
+from ..base.files import UserError, project_root, user_path
 from ..base.paper import PAPERS, SCALES, Paper, available_papers, find_paper, pages_beside
-from ..base.parameters import COMMON_LIMITS, Parameter, check_names, declared_parameters
+from ..base.parameters import COMMON_LIMITS, Parameter, check_names
+from ..base.parameters import declared_parameters, environment_parameters
 from .ledger import absent, entries, find_reproductions
 from .reproduce import Job, make_job, run_jobs
 from .tables import cell_text, duration, run_folders, run_row, show
@@ -195,9 +196,23 @@ def reproduce(
     _run_and_show([job_of(page, pairs, scale) for page in pages], workers, after, run)
 
 # %% ../../nbs/companion/cli.ipynb #cl000019
-_RUNS_DIR = click.option(
-    "--runs-dir", type=click.Path(path_type=Path), help="Default: runs/ of the project."
-)
+class _Folder(click.ParamType):
+    "A folder as the parameters of notebooks name it: `~`, and relative to the project's root."
+
+    name = "folder"
+
+    def convert(self, value: str | Path, *_) -> Path:
+        return user_path(value)
+
+
+def _folder(given: Path | None, parameter: str) -> Path:
+    "The folder that an option names, else `GENPAPERS_PARAMETERS`, else the project's own."
+    if given:
+        return given
+    return user_path(environment_parameters().get(parameter) or parameter.removesuffix("_dir"))
+
+
+_RUNS_DIR = click.option("--runs-dir", type=_Folder(), help="Default: runs/ of the project.")
 _JSON = click.option(
     "--json", "as_json", is_flag=True, help="A list of records instead of a table."
 )
@@ -207,7 +222,7 @@ _JSON = click.option(
 @_RUNS_DIR
 def status(runs_dir: Path | None) -> None:
     "The runs: finished, running, interrupted (with the step) or failed."
-    root = runs_dir or project_root() / "runs"
+    root = _folder(runs_dir, "runs_dir")
     folders = run_folders(root)
     show([run_row(f) for f in folders])
     for trace in sorted(root.glob("notebooks/*.error.txt")):
@@ -221,7 +236,7 @@ def status(runs_dir: Path | None) -> None:
 @_JSON
 def claims(as_json: bool) -> None:
     "What was found for each claim, in every setting whose results lie below figures/."
-    reproductions = find_reproductions(project_root() / "figures")
+    reproductions = find_reproductions(_folder(None, "figures_dir"))
     found = entries(reproductions)
     if as_json:
         return click.echo(json.dumps(found, indent=1, ensure_ascii=False))
@@ -299,15 +314,14 @@ def bench(paper: str, as_json: bool) -> None:
     type=click.Path(path_type=Path),
     help="The zip to write; default: PAPER-NAME-KEY.zip here.",
 )
-@click.option(
-    "--figures-dir", type=click.Path(path_type=Path), help="Default: figures/ of the project."
-)
+@click.option("--figures-dir", type=_Folder(), help="Default: figures/ of the project.")
 @_RUNS_DIR
 def export_(run: str, output: Path | None, figures_dir: Path | None, runs_dir: Path | None) -> None:
     "Put the finished RUN (a folder, paper/name-key, or the beginning of one) into one zip."
     from genpapers.base.files import file_digest
     from genpapers.companion.sharing import export_run
 
+    runs_dir, figures_dir = _folder(runs_dir, "runs_dir"), _folder(figures_dir, "figures_dir")
     written = export_run(run, output, runs_dir, figures_dir)
     click.echo(f"{written}: {written.stat().st_size / 1e6:.1f} MB, SHA-256 {file_digest(written)}")
 
@@ -323,17 +337,18 @@ def import_(file: Path, limit: float, sha256: str | None, runs_dir: Path | None)
     "Check the zip FILE from `genpapers export` and add its run; refuses anything altered."
     from genpapers.companion.receiving import import_run, import_sentence
 
-    click.echo(import_sentence(*import_run(file, runs_dir, limit * 1e6, sha256)))
+    found = import_run(file, _folder(runs_dir, "runs_dir"), limit * 1e6, sha256)
+    click.echo(import_sentence(*found))
 
 
 @main.command()
 @_RUNS_DIR
-@click.option("--data-dir", type=click.Path(path_type=Path), help="As the notebooks' data_dir.")
+@click.option("--data-dir", type=_Folder(), help="As the notebooks' data_dir.")
 def doctor(runs_dir: Path | None, data_dir: Path | None) -> None:
     "What would not work on this machine, and the remedy; status 1 if something is broken."
     from genpapers.companion.doctor import examine
 
-    findings = examine(project_root(), runs_dir, data_dir)
+    findings = examine(project_root(), _folder(runs_dir, "runs_dir"), data_dir)
     for finding in findings:
         click.echo(finding)
     if any(f.state == "problem" for f in findings):

@@ -29,12 +29,8 @@ from ..train.specs import RunSpec
 
 # %% ../../nbs/companion/cluster.ipynb #cs000005
 def job_settings(job: Job) -> RunSettings:
-    "The run settings of a job, with absolute folders."
-    settings = run_settings(SimpleNamespace(**job.parameters), job.root)
-    absolute = lambda path: path and job.root / Path(path).expanduser()
-    return replace(
-        settings, runs_dir=absolute(settings.runs_dir), data_dir=absolute(settings.data_dir)
-    )
+    "The run settings of a job."
+    return run_settings(SimpleNamespace(**job.parameters), job.root)
 
 # %% ../../nbs/companion/cluster.ipynb #cs000007
 def _enter_project(root: Path) -> None:
@@ -55,7 +51,7 @@ def make_run(spec: RunSpec, settings: RunSettings, root: Path, *needs: dict) -> 
 def _run_notebook(job: Job, *runs: dict) -> Outcome:
     "Execute a notebook whose runs are finished."
     _enter_project(job.root)
-    return run_job(job.unforced(), due=lambda job: True)
+    return run_job(job.unforced(), due=lambda job: True, ahead=lambda *_: "")
 
 # %% ../../nbs/companion/cluster.ipynb #cs000009
 def _gpus_offered(client: Client) -> float:
@@ -130,12 +126,17 @@ def run_jobs_on(
     _check_workers(client)
     start, finished, outcomes, labels, notebooks = time.monotonic(), 0, {}, {}, {}
     for i, job in enumerate(jobs):
-        if is_due(job):
-            runs, notebook = _submit(client, job)
-            labels |= {future: label for label, future in runs.items()}
-            notebooks[notebook] = i
+        try:
+            tasks = _submit(client, job) if is_due(job) else None
+        except Exception as e:  # absent data, a GPU that nobody offers
+            state, message = "failed", f"{job.paper.name} failed: {e}"
         else:
-            outcomes[i] = Outcome(job, "unchanged", time.monotonic() - start)
+            state, message = "unchanged", ""
+        if state == "unchanged" and tasks:
+            labels |= {future: label for label, future in tasks[0].items()}
+            notebooks[tasks[1]] = i
+        else:
+            outcomes[i] = Outcome(job, state, time.monotonic() - start, message)
             say(outcomes[i])
     for future in as_completed([*labels, *notebooks]):
         if future in labels:

@@ -13,6 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..base.files import UserError
+from ..base.paper import available_papers, pages_beside
+from ..base.parameters import declared_parameters
+from .reproduce import other_copy, package_folder
+
 # %% ../../nbs/companion/doctor.ipynb #dc000004
 @dataclass(frozen=True)
 class Finding:
@@ -26,6 +31,36 @@ class Finding:
     def __str__(self) -> str:
         remedy = f": {self.remedy}" if self.remedy else ""
         return f"{self.state:8} {self.what:9} {self.found}{remedy}"
+
+
+def _guarded(what: str, check: Callable[[], Finding]) -> Finding:
+    "The finding of a check; an exception is a problem with its first line."
+    try:
+        return check()
+    except UserError as e:
+        return Finding("problem", what, str(e))
+    except Exception as e:
+        text = f"{type(e).__name__}: {e}".splitlines()[0]
+        return Finding("problem", what, text, "make install" if isinstance(e, ImportError) else "")
+
+# %% ../../nbs/companion/doctor.ipynb #dc000031
+def _check_copy(root: Path) -> Finding:
+    "Whether the project holds a package other than the one that runs."
+    other = other_copy(root)
+    if other is None:
+        return Finding("ok", "package", f"{package_folder()} runs")
+    said = f"{package_folder()} runs, {other} differs from it and does not"
+    return Finding("note", "package", said, f"to run that one: pip install -e {root}")
+
+# %% ../../nbs/companion/doctor.ipynb #dc000034
+def _check_notebooks(root: Path) -> Finding:
+    "Whether the notebooks of the papers, and those beside them, can be read."
+    papers = [*available_papers(), *pages_beside()]
+    for paper in papers:
+        if (root / paper.notebook).is_file():
+            declared_parameters(paper, root)
+    here = sum((root / paper.notebook).is_file() for paper in papers)
+    return Finding("ok", "notebooks", f"{here} of {len(papers)} are here and can be read")
 
 # %% ../../nbs/companion/doctor.ipynb #dc000007
 def _has_nvidia() -> bool:
@@ -158,15 +193,6 @@ def _check_threads(cores: int | None = None, threads: int | None = None) -> Find
     return Finding("ok", "threads", found)
 
 # %% ../../nbs/companion/doctor.ipynb #dc000025
-def _guarded(what: str, check: Callable[[], Finding]) -> Finding:
-    "The finding of a check; an exception is a problem with its first line."
-    try:
-        return check()
-    except Exception as e:
-        text = f"{type(e).__name__}: {e}".splitlines()[0]
-        return Finding("problem", what, text, "make install" if isinstance(e, ImportError) else "")
-
-
 def examine(
     root: Path,  # the project
     runs_dir: Path | None = None,
@@ -175,6 +201,8 @@ def examine(
     "All checks."
     folders = [runs_dir or root / "runs", root / "figures", root / "data"]
     checks = {
+        "package": lambda: _check_copy(root),
+        "notebooks": lambda: _check_notebooks(root),
         "torch": _check_torch,
         "kernel": _check_kernel,
         "data": lambda: _check_data(_states_of_sets(data_dir)),

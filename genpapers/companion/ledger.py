@@ -18,7 +18,7 @@ from pathlib import Path
 from ..base.files import read_json, write_json
 from ..base.paper import PAPERS, Claim, Paper, find_paper
 from ..base.parameters import PLACES
-from .reproduce import make_job
+from .reproduce import execution_name, make_job
 from .tables import cell_text, markdown_table
 
 # %% ../../nbs/companion/ledger.ipynb #ld000005
@@ -236,5 +236,6 @@ def thumbnails(paper: str, found: list[Reproduction]) -> dict[str, Path]:
 def write_results(figures: Path, found: list[Reproduction], scale: str) -> Path:
     "The ledger's own results.json, for those who ask whether it is up to date."
     numbers = {"tally": tally(found), "absent": absent(found)}
-    results = {"paper": "claims", "scale": scale, "numbers": numbers, "figures": {}, "claims": []}
+    results = {"paper": "claims", "scale": scale, "execution": execution_name()}
+    results |= {"numbers": numbers, "figures": {}, "claims": []}
     return write_json(figures / "claims" / "results.json", results)

@@ -25,7 +25,8 @@ from PIL import Image as PILImage
 from ..base.files import UserError, file_digest, project_root
 from ..base.files import read_json, write_atomically, write_json
 from ..base.paper import Claim, Paper, find_paper
-from ..base.parameters import PLACES, resolve
+from ..base.parameters import PATHS, PLACES, resolve
+from .reproduce import execution_name
 from .tables import markdown_table
 from ..data.sources import Images, load
 from ..pictures.previews import fitted, preview
@@ -166,12 +167,20 @@ class Study:
             }
         return runs
 
+    def _parameters_that_count(self) -> dict:
+        "Parameters that have a say in the results; paths inside the project as seen from there."
+        elsewhere, root = ("runs_dir", "data_dir", "figures_dir", "force"), project_root()
+        found = {k: v for k, v in vars(self.parameters).items() if k not in elsewhere}
+        for name in found.keys() & set(PATHS):
+            if found[name] and Path(found[name]).is_relative_to(root):
+                found[name] = Path(found[name]).relative_to(root).as_posix()
+        return found
+
     def _provenance(self) -> dict:
         "What the results of this study follow from."
-        elsewhere = ("runs_dir", "data_dir", "figures_dir", "force")
         return {
             "paper": self.paper.name,
-            "parameters": {k: v for k, v in vars(self.parameters).items() if k not in elsewhere},
+            "parameters": self._parameters_that_count(),
             "data": self.data,
             "runs": {n: r["key"] for n, r in self.runs.items()},
             "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
@@ -282,7 +291,7 @@ class Study:
         "The content of results.json."
         p = self.parameters
         head = {"paper": self.paper.name, "title": self.paper.title}
-        head |= {"scale": p.scale, "seed": p.seed}
+        head |= {"scale": p.scale, "seed": p.seed, "execution": execution_name()}
         return _as_json(
             head
             | self._provenance()

@@ -71,8 +71,12 @@ def markdown_table(rows: list[dict]) -> str:
 
 # %% ../../nbs/companion/tables.ipynb #tb000008
 def results_of(folder: Path) -> dict:
-    "The content of a paper's results.json, empty when there is none yet."
-    return read_json(folder / "results.json") if (folder / "results.json").exists() else {}
+    "The content of a paper's results.json, empty when there is none that can be read."
+    try:
+        results = read_json(folder / "results.json")
+    except UserError:
+        return {}
+    return results if isinstance(results, dict) else {}
 
 
 def _claim_rows(results: dict) -> list[dict]:

@@ -148,7 +148,8 @@ def _check_header(path: Path, header: list[str]) -> None:
     name, *names = header
     if Path(name).suffix.lower() in _SUFFIXES or any(n in _VALUES for n in names):
         raise UserError(
-            f"{path} begins with a picture ({name!r}); put a line before it that names the attributes"
+            f"{path} begins with a picture ({name!r}); put a line before it "
+            "that names the attributes"
         )
     if len(set(names)) < len(names) or not all(n and n.isprintable() for n in names):
         raise UserError(f"{path} must name every attribute once; its header is {names!r}")

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ..nets.convs import mlp
 from ..nets.distributions import bernoulli, bernoulli_nll, categorical, one_hot
+from ..nets.ladder import Decoder, Encoder
 from .conditionals import NC, ND, Colours, Conditionals, cross_entropy
 from .gibbs import fair_bits
-from .networks import Decoder, Encoder, UNet
+from .networks import UNet
 from .stages import GameStage
 from ..train.devices import autocast
 

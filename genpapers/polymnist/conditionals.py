@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ..nets.convs import mlp
 from ..nets.distributions import bernoulli_nll, normal, normal_kl, normal_nll, precise
-from .networks import Decoder, Encoder, UNet
+from ..nets.ladder import Decoder, Encoder
+from .networks import UNet
 
 NC, ND = 10, 5  # digits, styles
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..data.batches import generator_for
 from ..nets.convs import mlp
 from ..nets.distributions import bernoulli, bernoulli_nll, categorical, one_hot, uniform
+from ..nets.ladder import Decoder, Encoder, on_device
 from ..nets.optim import adam, descend
 from .conditionals import NC, ND, Colours, Conditionals, cross_entropy, losses_of
 from genpapers.polymnist.gibbs import (
@@ -25,7 +26,6 @@ from genpapers.polymnist.gibbs import (
     learning_rows,
     rows_of,
 )
-from .networks import Decoder, Encoder, on_device
 
 # %% ../../nbs/polymnist/stages.ipynb #ps000008
 class ClassifierStage:

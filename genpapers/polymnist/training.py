@@ -163,6 +163,5 @@ def build(config: dict, context: Context) -> Training:
     else:
         model, batches, watch = _build_main(config, context)
         callbacks = ((log_every, lambda step, folder: model.move_chain()),)
-    return Training(
-        model, batches, config["niterations"], log_every, "interval", watch, log_every, callbacks
-    )
+    schedule = config["niterations"], log_every, "interval"
+    return Training(model, batches, *schedule, watch, 2 * log_every, callbacks)

@@ -18,7 +18,7 @@ from .gibbs import infer
 from .stages import ClassifierStage, GameStage, GeneratorStage
 
 # %% ../../nbs/polymnist/watching.ipynb #pw000005
-_WATCHED = 250  # images of a batch that is watched
+_WATCHED = 100  # images of a batch that is watched
 Batch = tuple[Tensor, Tensor, Tensor]  # x (B, 3, 28, 28) uint8, c (B,), d (B,)
 Watch = Callable[[], dict[str, float]]
 
