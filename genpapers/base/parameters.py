@@ -73,11 +73,10 @@ def declared_parameters(
 ) -> list[Parameter]:
     "What the paper's notebook declares; a notebook that is not there is a `UserError`."
     root = root or project_root()
-    if not (root / paper.notebook).is_file():
-        raise UserError(
-            f"{paper.notebook} is not in {root}; call this in a checkout of the project"
-        )
-    return parse_declaration(parameters_cell(root / paper.notebook))
+    notebook = paper.notebook_in(root)
+    if not notebook.is_file():
+        raise UserError(f"{paper.notebook} is not in {root}, and no copy came with the package")
+    return parse_declaration(parameters_cell(notebook))
 
 # %% ../../nbs/base/parameters.ipynb #c5f53551
 def _injected_names(history: list[str]) -> list[str]:

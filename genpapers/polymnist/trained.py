@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..nets.distributions import bernoulli, one_hot
+from ..nets.ladder import Encoder
 from .conditionals import NC, ND, Colours, Conditionals
 from .gibbs import State, bits_of, class_of, fair_bits, infer
-from .networks import Encoder
 from .stages import PairNetworks
 from ..train.trained import TrainedModel
 
