@@ -29,6 +29,7 @@ class TrainedAMR(TrainedModel):
     "Encoder f, decoder g, discriminator d, and probe and class mixer where there are."
 
     paper = "amr"
+    lacks = _LACKS
 
     def __init__(self, **recipe: object):  # of `Recipe`
         r = Recipe(**recipe)

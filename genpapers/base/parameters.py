@@ -128,12 +128,12 @@ _TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": l
 
 
 def _coerced(value: object, type_name: str) -> object:
-    "A value as the declared type, where papermill's guess differs only in form."
+    "A value as the declared type, where a guess of papermill or a `Path` differs only in form."
     if type_name == "int" and isinstance(value, float) and value.is_integer():
         return int(value)
     if type_name == "list" and isinstance(value, str):
         return [v.strip() for v in value.split(",")]
-    if type_name == "str" and isinstance(value, (int, float)) and not isinstance(value, bool):
+    if type_name == "str" and isinstance(value, (int, float, Path)) and not isinstance(value, bool):
         return str(value)
     return list(value) if type_name == "list" and isinstance(value, tuple) else value
 
