@@ -34,7 +34,9 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as e:
-            raise click.ClickException(str(e)) from None
+            error = click.ClickException(str(e))
+            error.exit_code = getattr(e, "status", 1)
+            raise error from None
         except OSError as e:
             file, reason = e.filename or "a file", e.strerror or e
             raise click.ClickException(f"{file} cannot be read or written: {reason}") from None
