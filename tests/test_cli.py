@@ -116,7 +116,7 @@ print([name for name in {HEAVY} if name in sys.modules])
     ],
 )
 def test_what_is_wrong_is_one_sentence_before_any_kernel_starts(project, monkeypatch, words, said):
-    monkeypatch.setattr(reproduce, "_execute", lambda job: pytest.fail("a kernel was started"))
+    monkeypatch.setattr(reproduce, "_execute", lambda *_: pytest.fail("a kernel was started"))
     result = call(*words)
     assert result.exit_code == 1 and result.stdout == ""
     assert said in result.stderr and len(result.stderr.strip().splitlines()) == 1

@@ -34,7 +34,11 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as e:
-            raise click.ClickException(str(e)) from None
+            error = click.ClickException(str(e))
+            error.exit_code = getattr(e, "status", 1)
+            raise error from None
+        except BrokenPipeError:
+            raise  # `| head` has read enough; click ends quietly
         except OSError as e:
             file, reason = e.filename or "a file", e.strerror or e
             raise click.ClickException(f"{file} cannot be read or written: {reason}") from None
@@ -46,6 +50,18 @@ def main() -> None:
     "Five papers on generative models, reproduced: parameters in, figures and checked claims out."
 
 # %% ../../nbs/companion/cli.ipynb #cl000010
+_JSON = click.option(
+    "--json", "as_json", is_flag=True, help="A list of records instead of a table."
+)
+
+
+def _print(rows: list[dict], as_json: bool, title: str = "") -> None:
+    "Records as a table for people or as JSON."
+    if as_json:
+        return click.echo(json.dumps(rows, indent=1, ensure_ascii=False, default=str))
+    show(rows, title)
+
+
 def _paper_row(paper: Paper) -> dict:
     "A paper's line in the list."
     scales = [s for s in SCALES if s in paper.scales]
@@ -59,9 +75,10 @@ def _paper_row(paper: Paper) -> dict:
 
 
 @main.command("list")
-def list_papers() -> None:
+@_JSON
+def list_papers(as_json: bool) -> None:
     "The papers, their figures, the scales and rough times on two processor cores."
-    show([_paper_row(p) for p in available_papers()])
+    _print([_paper_row(p) for p in available_papers()], as_json)
 
 
 def _parameter_row(parameter: Parameter, paper: Paper) -> dict:
@@ -78,10 +95,12 @@ def _parameter_row(parameter: Parameter, paper: Paper) -> dict:
 
 @main.command()
 @click.argument("paper")
-def params(paper: str) -> None:
+@_JSON
+def params(paper: str, as_json: bool) -> None:
     "The parameters of PAPER: type, default at each scale, what is allowed, help."
     page = find_paper(paper)
-    show([_parameter_row(p, page) for p in declared_parameters(page)], f"{paper}: parameters")
+    rows = [_parameter_row(p, page) for p in declared_parameters(page)]
+    _print(rows, as_json, f"{paper}: parameters")
 
 # %% ../../nbs/companion/cli.ipynb #cl000013
 def _literal(text: str) -> object:
@@ -227,18 +246,18 @@ def _folder(given: Path | None, parameter: str) -> Path:
 
 
 _RUNS_DIR = click.option("--runs-dir", type=_Folder(), help="Default: runs/ of the project.")
-_JSON = click.option(
-    "--json", "as_json", is_flag=True, help="A list of records instead of a table."
-)
 
 
 @main.command()
 @_RUNS_DIR
-def status(runs_dir: Path | None) -> None:
+@_JSON
+def status(runs_dir: Path | None, as_json: bool) -> None:
     "The runs: finished, running, interrupted (with the step) or failed."
     root = _folder(runs_dir, "runs_dir")
     folders = run_folders(root)
-    show([run_row(f) for f in folders])
+    _print([run_row(f) for f in folders], as_json)
+    if as_json:
+        return
     for trace in sorted(root.glob("notebooks/*.error.txt")):
         notebook = trace.name.removesuffix(".error.txt")
         click.echo(f"The notebook {notebook} failed; the trace is in {trace}")

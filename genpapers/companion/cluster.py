@@ -105,6 +105,14 @@ def _outcome(job: Job, future: Future, seconds: float) -> Outcome:
     return Outcome(job, "failed", seconds, f"{job.paper.name} failed: {future.exception()}")
 
 
+def _await_workers(client: Client, tell: Callable[[str], None]) -> None:
+    "Wait for a first worker; that it is awaited is said at once."
+    if not client.scheduler_info(n_workers=-1)["workers"]:
+        address = client.scheduler.address
+        tell(f"0 workers, at least 1 is awaited; start one in the project: dask worker {address}")
+        client.wait_for_workers(1)
+
+
 def _check_workers(client: Client) -> None:
     "All workers must run this code: a key made from other code would be another run."
     here = package_digest()
@@ -123,6 +131,7 @@ def run_jobs_on(
     say: Callable[[Outcome], None] = lambda outcome: None,  # called after each notebook
 ) -> list[Outcome]:
     "Do the jobs on a cluster; outcomes in the order of the jobs."
+    _await_workers(client, tell)
     _check_workers(client)
     start, finished, outcomes, labels, notebooks = time.monotonic(), 0, {}, {}, {}
     for i, job in enumerate(jobs):

@@ -160,7 +160,7 @@ _NFPI = (
         instead="a run is named by its parameters; figures of another experiment go to another "
         "`figures_dir`"),
     Command("nfpi", f"{_CALL} dataset_info.items_per_class_train=500",
-        "Fewer images of each class.", _FLOW | {"items_per_class": 500}),
+        "So many images of each class (the configuration says as many).", _FLOW | {"items_per_class": 500}),
     Command("nfpi",
         f"{_CALL} nf_load_path=CHECKPOINT train_nf=0 extra=ckpt_test num_test_alone=1 only_T=1 "
         "T=1.0", "Tests a trained flow, then trains the classifier on its samples at T=1.",
@@ -254,7 +254,8 @@ FLAGS = {
          "or of one stage: niterations_baseline, niterations_generator, niterations_main"),
         ("--stepsize", "stepsize", ""), ("--bs", "batch_size", ""), ("--nz", "nz", ""),
         ("--ny", "ny", ""),
-        ("--generator_path", "pairs", "synthetic: the generator of the same parameters"),
+        ("--generator_path", "generator_path",
+         "with pairs synthetic; without it the generator of the same parameters"),
         ("--id", "", "a run is named by its stage and its key"),
         ("--load_id", "",
          "an interrupted training goes on by itself; a finished one is not prolonged"),

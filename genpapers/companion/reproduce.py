@@ -13,7 +13,9 @@ import json
 import os
 import platform
 import re
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -21,7 +23,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_compl
 from contextlib import chdir
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
@@ -214,9 +216,10 @@ class Outcome:
     "What became of a job."
 
     job: Job
-    state: str  # done, unchanged or failed
+    state: str  # done, unchanged, failed, stopped or not begun
     seconds: float  # of this call
     message: str = ""  # of a failure
+    status: int = 1  # that a command ends with if it failed or was stopped
 
 
 def _failing_cell(notebook: Path) -> str:
@@ -279,13 +282,66 @@ def _failure(job: Job, error: Exception) -> str:
     return f"{said}; the trace is in {written}{so_far}"
 
 
-def _kernel_class(environment: dict[str, str]) -> type:
-    "A kernel manager whose kernels have these variables besides this process's."
+class _Stopped(BaseException):
+    "A signal has ended an execution."
+
+
+class _Signals:
+    """Within a `with`, SIGTERM and SIGINT are passed on to the kernels, and waited for.
+
+    A second one, or one that comes where there is no kernel, ends the work at once."""
+
+    def __init__(self, pass_on: Callable[[], bool] | None = None):
+        self.pass_on, self.number, self.kernels = pass_on or self.interrupt, None, []
+
+    def __enter__(self) -> "_Signals":
+        self.previous = {}
+        if threading.current_thread() is threading.main_thread():
+            default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            for number in (signal.SIGTERM, signal.SIGINT) if default else (signal.SIGTERM,):
+                self.previous[number] = signal.signal(number, self.note)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def note(self, number: int, frame: object) -> None:
+        first, self.number = self.number is None, signal.Signals(number)
+        if not (self.pass_on() and first):
+            raise _Stopped
+
+    def interrupt(self) -> bool:
+        "A training saves at its step and ends, as when a notebook is interrupted; if there is one."
+        pids = [k.provisioner.pid for k in self.kernels if k.provisioner and k.provisioner.pid]
+        for pid in pids:
+            os.kill(pid, signal.SIGINT)
+        return bool(pids)
+
+    def check(self, **_) -> None:
+        "Called before each cell: no further one begins."
+        if self.number:
+            raise _Stopped
+
+    def outcome(self, job: Job, seconds: float) -> Outcome:
+        "What became of a job that was stopped."
+        message = (
+            f"{job.paper.name} was stopped by {self.number.name} "
+            f"{_failing_cell(job.beside('.partial.ipynb'))}; "
+            "its trainings are kept at the step that they had come to: "
+            "the same command, without force, goes on from there"
+        )
+        return Outcome(job, "stopped", seconds, message, 128 + self.number)
+
+
+def _kernel_class(environment: dict[str, str], started: list) -> type:
+    "A kernel manager whose kernels have these variables besides this process's, and are noted."
     from jupyter_client import AsyncKernelManager
 
     class Kernels(AsyncKernelManager):
         async def start_kernel(self, **options) -> None:
             await super().start_kernel(env=os.environ | environment, **options)
+            started.append(self)
 
     return Kernels
 
@@ -314,7 +370,7 @@ def _check_results(path: Path, execution: str) -> None:
         raise UserError(f"the notebook has not written {path}")
 
 
-def _execute(job: Job) -> None:
+def _execute(job: Job, signals: _Signals) -> None:
     "Run all cells into the partial notebook."
     import papermill
 
@@ -325,7 +381,8 @@ def _execute(job: Job) -> None:
         partial,
         job.given,
         kernel_name="python3",
-        kernel_manager_class=_kernel_class(_kernel_environment(execution)),
+        kernel_manager_class=_kernel_class(_kernel_environment(execution), signals.kernels),
+        on_cell_execute=signals.check,
         cwd=job.root,
         extra_arguments=["--log-level=50"],
         progress_bar=sys.stderr.isatty(),
@@ -333,18 +390,20 @@ def _execute(job: Job) -> None:
     _check_results(job.figures / "results.json", execution)
 
 
-def _execute_and_record(job: Job) -> None:
+def _execute_and_record(job: Job, signals: _Signals) -> None:
     "Execute, then put the notebook at its place and note what it was made from."
     made_from = _sources(job)
     for ending in (".json", ".error.txt"):
         job.beside(ending).unlink(missing_ok=True)
-    _execute(job)
+    _execute(job, signals)
     os.replace(job.beside(".partial.ipynb"), job.beside(".ipynb"))
     record = {"sources": made_from, "data": _data_digest(job), "products": _products(job)}
     write_json(job.beside(".json"), record)
 
 
-def _do(job: Job, due: Callable[[Job], bool], ahead: Callable[[str, dict, Path], str]) -> str:
+def _do(
+    job: Job, due: Callable[[Job], bool], ahead: Callable[[str, dict, Path], str], signals: _Signals
+) -> str:
     "Do a job under its lock if it is due; its state."
     job.beside("").parent.mkdir(parents=True, exist_ok=True)
     with FileLock(job.beside(".lock")):
@@ -352,7 +411,7 @@ def _do(job: Job, due: Callable[[Job], bool], ahead: Callable[[str, dict, Path],
             return "unchanged"
         if known := ahead(job.paper.plan, job.parameters, job.root):
             raise CannotBegin(known)
-        _execute_and_record(job)
+        _execute_and_record(job, signals)
         return "done"
 
 
@@ -363,24 +422,37 @@ def run_job(
 ) -> Outcome:
     "Do a job if it is due; a failure of whatever kind is an outcome, not an exception."
     start, message = time.monotonic(), ""
-    try:
-        state = _do(job, due, ahead)
-    except Exception as e:
-        state, message = "failed", _failure(job, e)
+    with _Signals() as signals:
+        try:
+            state = _do(job, due, ahead, signals)
+        except (Exception, _Stopped) as e:
+            state, message = "failed", "" if signals.number else _failure(job, e)
+        if signals.number:
+            return signals.outcome(job, time.monotonic() - start)
     return Outcome(job, state, time.monotonic() - start, message)
 
 # %% ../../nbs/companion/reproduce.ipynb #rp000017
 def _limit_threads(count: int) -> None:
-    "The number of threads of the kernels that this process will start."
+    "The number of threads of the kernels that this process will start; SIGINT is its parent's."
+    signal.signal(signal.SIGINT, lambda *_: None)
     os.environ["OMP_NUM_THREADS"] = str(count)
     # waiting threads must not burn a core that another process needs
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
-def _run_apart(job: Job, threads: int) -> Outcome:
+def _end_workers() -> bool:
+    "Pass SIGTERM on to the processes of `_run_apart`."
+    for process in active_children():
+        process.terminate()
+    return True
+
+
+def _run_apart(job: Job, threads: int, signals: _Signals) -> Outcome:
     "Do a job in a process of its own; one that dies fails this job alone."
     start = time.monotonic()
+    if signals.number:
+        return Outcome(job, "not begun", 0.0)
     with ProcessPoolExecutor(1, get_context("spawn"), _limit_threads, (threads,)) as pool:
         try:
             return pool.submit(run_job, job).result()
@@ -398,14 +470,15 @@ def run_jobs(
     if min(workers, len(jobs)) <= 1:
         outcomes = []
         for job in jobs:
-            outcomes.append(run_job(job))
+            stopped = any(o.state == "stopped" for o in outcomes)
+            outcomes.append(Outcome(job, "not begun", 0.0) if stopped else run_job(job))
             say(outcomes[-1])
         return outcomes
     from dask.system import cpu_count  # a container's share counted
 
     threads = max(1, cpu_count() // min(workers, len(jobs)))
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(_run_apart, job, threads) for job in jobs]
+    with _Signals(_end_workers) as signals, ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(_run_apart, job, threads, signals) for job in jobs]
         for future in as_completed(futures):
             say(future.result())
     return [future.result() for future in futures]

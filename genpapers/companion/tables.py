@@ -116,14 +116,16 @@ def _time_row(outcome: Outcome, results: dict) -> dict:
 
 def show_outcomes(outcomes: list[Outcome]) -> None:
     "Figures, claims and wall times; a `UserError` with every failure if there was one."
-    good = [o for o in outcomes if o.state != "failed"]
-    failed = [o for o in outcomes if o.state == "failed"]
+    good = [o for o in outcomes if o.state in ("done", "unchanged")]
+    failed = [o for o in outcomes if o.state not in ("done", "unchanged")]
     results = {id(o): results_of(o.job.figures) for o in good}
     show([row for o in good for row in _figure_rows(o.job, results[id(o)])], "Figures")
     show([row for o in good for row in _claim_rows(results[id(o)])], "Claims")
     show([_time_row(o, results.get(id(o), {})) for o in good + failed], "Wall times")
     if failed:
-        raise UserError("\n".join(o.message for o in failed))
+        error = UserError("\n".join(o.message for o in failed if o.message))
+        error.status = max(o.status for o in failed)
+        raise error
 
 # %% ../../nbs/companion/tables.ipynb #tb000011
 def run_folders(root: Path) -> list[Path]:
