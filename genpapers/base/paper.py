@@ -83,6 +83,9 @@ class Paper:
     plan: str = ""  # "module:function": from resolved parameters to the list of its trainings
     # "module:function": from configuration and state of a finished run to its `TrainedModel`
     trained: str = ""
+    # "module:function": from a file of the published program, the name of a configuration and the
+    # folder of runs to a finished run's folder, and whether it is new
+    published_reader: str = ""
     # what else its notebook is made from: globs, below the root or below {figures}
     reads: tuple[str, ...] = ()
     # of given values, the parameters that they leave without a use: no preset is taken for these

@@ -16,7 +16,8 @@ from pathlib import Path
 import click
 
 from .. import __version__
-from ..base.files import UserError, project_root, user_path
+from ..base.code import entry_of
+from ..base.files import UserError, file_digest, project_root, user_path
 from ..base.paper import PAPERS, SCALES, Paper, available_papers, find_paper, pages_beside
 from ..base.parameters import COMMON_LIMITS, Parameter, check_names
 from ..base.parameters import declared_parameters, environment_parameters
@@ -362,7 +363,6 @@ def export_(
     runs_dir: Path | None,
 ) -> None:
     "Put the finished RUN (a folder, paper/name-key, or the beginning of one) into one zip."
-    from genpapers.base.files import file_digest
     from genpapers.companion.sharing import export_run, find_run
 
     runs_dir, figures_dir = _folder(runs_dir, "runs_dir"), _folder(figures_dir, "figures_dir")
@@ -381,13 +381,46 @@ def export_(
     "--limit", default=4000.0, show_default=True, help="The largest file that is accepted, in MB."
 )
 @click.option("--sha256", help="The file's digest, as its sender gave it.")
+@click.option(
+    "--published", metavar="PAPER", help="FILE is a checkpoint of this paper's published program."
+)
+@click.option("--config", help="With --published: what it is of, such as cifar10/mean.")
 @_RUNS_DIR
-def import_(file: Path, limit: float, sha256: str | None, runs_dir: Path | None) -> None:
+def import_(
+    file: Path,
+    limit: float,
+    sha256: str | None,
+    published: str | None,
+    config: str | None,
+    runs_dir: Path | None,
+) -> None:
     "Check the zip FILE from `genpapers export` and add its run; refuses anything altered."
+    runs_dir = _folder(runs_dir, "runs_dir")
+    if published:
+        root = runs_dir or project_root() / "runs"
+        return click.echo(_import_published(file, published, config, sha256, root))
     from genpapers.companion.receiving import import_run, import_sentence
 
-    found = import_run(file, _folder(runs_dir, "runs_dir"), limit * 1e6, sha256)
-    click.echo(import_sentence(*found))
+    click.echo(import_sentence(*import_run(file, runs_dir, limit * 1e6, sha256)))
+
+
+def _import_published(
+    file: Path, paper: str, config: str | None, sha256: str | None, root: Path
+) -> str:
+    "Make a finished run of a published program's file; where it is, and how it is used."
+    reader = find_paper(paper).published_reader
+    if not reader:
+        readable = ", ".join(p.name for p in available_papers() if p.published_reader)
+        raise UserError(f"published files of {paper} are not read; those of {readable} are")
+    if not config:
+        raise UserError("--config must say what the file is of, such as cifar10/mean")
+    if not file.is_file():
+        raise UserError(f"there is no file {file}")
+    if sha256 and file_digest(file) != sha256.lower():
+        raise UserError(f"{file} is not the file that was sent: its SHA-256 is {file_digest(file)}")
+    folder, new = entry_of(reader)(file, config, root)
+    done = "was added" if new else "is here already"
+    return f"{folder} {done}; genpapers.load reads it, and -p flow_from {folder} tests it"
 
 
 @main.command()
