@@ -160,7 +160,7 @@ _NFPI = (
         instead="a run is named by its parameters; figures of another experiment go to another "
         "`figures_dir`"),
     Command("nfpi", f"{_CALL} dataset_info.items_per_class_train=500",
-        "So many images of each class (the configuration says as many).", _FLOW | {"items_per_class": 500}),
+        "That many images of each class.", _FLOW | {"items_per_class": 500}),
     Command("nfpi",
         f"{_CALL} nf_load_path=CHECKPOINT train_nf=0 extra=ckpt_test num_test_alone=1 only_T=1 "
         "T=1.0", "Tests a trained flow, then trains the classifier on its samples at T=1.",
