@@ -8,6 +8,7 @@ __all__ = ['IMAGES', 'random_batch', 'arms']
 # %% ../../nbs/polymnist/bench.ipynb #px000003
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -186,14 +187,14 @@ def arms(
     batch = tuple(t.to(device) for t in random_batch(batch_size))
     plain, ours = _games(device=device, **sizes)
     calls = {"plain": lambda: plain.step(batch)}
+
+    def call(game: GameStage, precision: str) -> dict[str, Tensor]:
+        with autocast(precision, batch[0].device):
+            return game.step(batch)
+
     for precision in ("float32", "bfloat16"):
         conditionals, generator = copy.deepcopy(ours.conditionals), ours.generator.clone_state()
         stepsize = ours.optimizers["C"].defaults["lr"]
         game = GameStage(conditionals, stepsize, ours.rounds, generator)
-
-        def call(game=game, precision=precision):
-            with autocast(precision, batch[0].device):
-                return game.step(batch)
-
-        calls[precision] = call
+        calls[precision] = partial(call, game, precision)
     return calls
