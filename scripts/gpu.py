@@ -538,7 +538,15 @@ def failures(record: dict) -> list[Row]:
 # afterwards, anywhere
 
 
-def score(file: Path, images: int, device: str) -> Row:
+def kept_model(file: Path, device: torch.device) -> tuple[RunSpec, torch.nn.Module]:
+    "The specification and the model that `keep_weights` has written."
+    kept = load_state(file)
+    spec = spec_from_values(kept["spec"])
+    model = build(spec, Context(device, None, {}, spec.seed)).model.model
+    return spec, restore(model, kept["model"])
+
+
+def score(file: Path, images: int, device: torch.device) -> Row:
     """FID (where the weights of Inception are) and cFID of a kept model, from so many images.
 
     Needs a whole installation."""
@@ -546,29 +554,25 @@ def score(file: Path, images: int, device: str) -> Row:
     from genpapers.metrics.fid import inception_folder
     from genpapers.symvae.scores import find_inception, make_judges, scores
 
-    kept, where = load_state(file), resolve_device(device)
-    spec = spec_from_values(kept["spec"])
-    model = build(spec, Context(where, None, {}, spec.seed)).model.model
-    restore(model, kept["model"])
-    inception, sentence = find_inception(inception_folder(), images, where)
+    spec, model = kept_model(file, device)
+    folder = inception_folder()
+    inception, sentence = find_inception(folder, images, device)
     print(sentence)
-    asked = {"score_images": images, "fid_images": images, "judge_steps": 3000, "seed": spec.seed}
+    preset = find_paper(spec.paper).scales["paper"]
+    counts = {"score_images": images, "fid_images": images, "judge_steps": preset["judge_steps"]}
+    asked = SimpleNamespace(**counts, seed=spec.seed)
     data = load(spec.config["data"], "all")
-    judges, accuracy = make_judges(
-        model, data, inception, SimpleNamespace(**asked), inception_folder()
-    )
-    found, _ = scores(model, judges, steps=1000, seed=spec.seed)
-    values = {
-        f"{judge} {kind}": by_judge[judge]["value"]
-        for kind, by_judge in found.items()
-        for judge in judges
-    }
-    return {"run": spec.name, "images": images} | values | {"accuracy of the judge": accuracy}
+    judges, accuracy = make_judges(model, data, inception, asked, folder)
+    by_kind, _ = scores(model, judges, preset["chain_steps"], spec.seed)
+    row = {"run": spec.name, "images": images, "accuracy of the judge": accuracy}
+    for kind, by_judge in by_kind.items():
+        row |= {f"{judge} {kind}": found["value"] for judge, found in by_judge.items()}
+    return row
 
 
 def add_scores(files: list[Path], images: int, device: str, out: Path) -> None:
     "Score kept models, and add the scores to gpu.json."
-    rows = [score(file, images, device) for file in files]
+    rows = [score(file, images, resolve_device(device)) for file in files]
     write_json(out / "gpu.json", read_json(out / "gpu.json") | {"scores": rows})
     print(table(rows))
 

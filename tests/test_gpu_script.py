@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -136,6 +137,17 @@ def test_a_state_that_is_not_kept_is_found(machine, monkeypatch):
     step = Toy.step
     monkeypatch.setattr(Toy, "step", lambda self, batch: step(self, setattr(self, "_hidden", 0)))
     assert gpu.compare_resumed(spec(), CPU, machine.scratch) == {"resumed": "the same bits"}
+
+
+def test_kept_weights_come_back(machine):
+    asked = gpu.ladder_plan(machine)[0]
+    learner = gpu.build(asked, gpu.Context(CPU, None, {}, asked.seed)).model
+    with torch.no_grad():
+        next(learner.model.parameters()).add_(1)
+    name = gpu.keep_weights(SimpleNamespace(spec=asked, key="", model=learner), machine.scratch)
+    found, model = gpu.kept_model(machine.scratch / name, CPU)
+    assert found == asked
+    assert all(map(torch.equal, model.state_dict().values(), learner.model.state_dict().values()))
 
 
 def test_what_needs_a_failed_training_is_left_out(machine):
