@@ -113,6 +113,7 @@ print([name for name in {HEAVY} if name in sys.modules])
         ),
         (["data", "verify", "cifar"], "there is no data set named 'cifar'"),
         (["bench", "cycle_gan"], "there is no paper named 'cycle_gan'"),
+        (["bench", "symvae", "--device", "cuda:99"], "device is 'cuda:99', but this machine has"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_before_any_kernel_starts(project, monkeypatch, words, said):

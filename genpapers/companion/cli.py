@@ -316,13 +316,14 @@ def verify(names: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("paper")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @_JSON
-def bench(paper: str, as_json: bool) -> None:
+def bench(paper: str, device: str, as_json: bool) -> None:
     "The time of a training step of PAPER beside a plain implementation's, measured here and now."
     find_paper(paper)
     from genpapers.companion.bench import report
 
-    click.echo(report(paper, as_json))
+    click.echo(report(paper, as_json, device))
 
 # %% ../../nbs/companion/cli.ipynb #cl000031
 @main.command("export")
