@@ -32,7 +32,7 @@ from filelock import FileLock
 
 from ..base.code import entry_of, folder_digest
 from ..base.files import UserError, digest_of, file_digest, project_root
-from ..base.files import read_json, user_path, write_atomically, write_json
+from ..base.files import read_json, some_home, user_path, write_atomically, write_json
 from ..base.paper import Paper
 from ..base.parameters import PATHS, PLACES, Parameter, completed
 from ..base.parameters import declared_parameters, environment_parameters
@@ -418,17 +418,18 @@ def _execute(job: Job, signals: _KernelSignals) -> None:
 
     partial, execution = job.beside(".partial.ipynb"), uuid4().hex
     partial.unlink(missing_ok=True)
-    papermill.execute_notebook(
-        job.source,
-        partial,
-        job.given,
-        kernel_name="python3",
-        kernel_manager_class=_kernel_class(_kernel_environment(execution), signals.kernels),
-        on_cell_execute=signals.check,
-        cwd=job.root,
-        extra_arguments=["--log-level=50"],
-        progress_bar=sys.stderr.isatty(),
-    )
+    with some_home():
+        papermill.execute_notebook(
+            job.source,
+            partial,
+            job.given,
+            kernel_name="python3",
+            kernel_manager_class=_kernel_class(_kernel_environment(execution), signals.kernels),
+            on_cell_execute=signals.check,
+            cwd=job.root,
+            extra_arguments=["--log-level=50"],
+            progress_bar=sys.stderr.isatty(),
+        )
     _check_results(job.figures / "results.json", execution)
 
 
