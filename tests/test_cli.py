@@ -271,6 +271,17 @@ def test_reproduce_on_a_scheduler_that_is_there(project, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("words", ["list", "list --json"])
+def test_a_reader_that_has_seen_enough_is_no_error(words):
+    code = f"from genpapers.companion.cli import main; main({words.split()!r})"
+    command = [sys.executable, "-c", code]
+    ours, theirs = os.pipe()
+    os.close(ours)  # nobody reads
+    run = subprocess.run(command, cwd=ROOT, stdout=theirs, stderr=subprocess.PIPE, text=True)
+    os.close(theirs)
+    assert (run.returncode, run.stderr) == (141, "")
+
+
 def test_params_show_types_defaults_limits_and_help(project):
     shown = call("params", "toy").stdout
     assert all(

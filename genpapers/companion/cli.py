@@ -9,6 +9,9 @@ __all__ = ['main', 'list_papers', 'params', 'typed_value', 'job_of', 'run', 'rep
 # %% ../../nbs/companion/cli.ipynb #cl000003
 import ast
 import json
+import os
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -37,8 +40,9 @@ class _Commands(click.Group):
             error = click.ClickException(str(e))
             error.exit_code = getattr(e, "status", 1)
             raise error from None
-        except BrokenPipeError:
-            raise  # `| head` has read enough; click ends quietly
+        except BrokenPipeError:  # `| head` has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(128 + signal.SIGPIPE)
         except OSError as e:
             file, reason = e.filename or "a file", e.strerror or e
             raise click.ClickException(f"{file} cannot be read or written: {reason}") from None

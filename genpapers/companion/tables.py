@@ -35,7 +35,10 @@ def show(rows: list[dict], title: str = "") -> None:
         table.add_row(*map(Text, cells))
     wished = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 140)
     needed = Console(width=10_000).measure(table).minimum
-    Console(width=max(Console(width=wished).width, needed)).print(table, crop=False)
+    console = Console(width=max(Console(width=wished).width, needed))
+    with console.capture() as captured:  # rich ends the process itself when a pipe is closed
+        console.print(table, crop=False)
+    print(captured.get(), end="", flush=True)
 
 
 def duration(minutes: float) -> str:
@@ -136,7 +139,7 @@ def show_outcomes(outcomes: list[Outcome], as_json: bool = False) -> None:
     results = {id(o): results_of(o.job.figures) for o in good}
     if as_json:
         records = [_record(o, results.get(id(o), {})) for o in outcomes]
-        print(json.dumps(records, indent=1, ensure_ascii=False))
+        print(json.dumps(records, indent=1, ensure_ascii=False), flush=True)
     else:
         show([row for o in good for row in _figure_rows(o.job, results[id(o)])], "Figures")
         show([row for o in good for row in _claim_rows(results[id(o)])], "Claims")
