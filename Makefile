@@ -5,7 +5,7 @@ WORKERS ?= 2
 JOBS ?= 2
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install .venv reproduce test docs lab readme outputs clean
+.PHONY: help install .venv reproduce test docs lab gpu readme outputs clean
 
 # What decides whether an installation is still right: the requirements, not the dates of the files.
 DIGEST = import hashlib, pathlib; \
@@ -55,6 +55,9 @@ docs: install ## build the documentation in _docs/: open _docs/index.html
 
 lab: install ## open JupyterLab at the first page
 	@$(BIN)/jupyter lab --notebook-dir=. nbs/start.ipynb
+
+gpu: install ## ask a GPU, once, in eight minutes, for all that is not known without one: figures/gpu/, and tables
+	@$(BIN)/python scripts/gpu.py
 
 readme: install ## make README.md from nbs/index.ipynb, and the outputs of the pages that train nothing
 	@$(BIN)/python scripts/readme.py

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from genpapers.base.files import read_json, write_json
 from genpapers.base.paper import Paper, Range, available_papers, find_paper
 from genpapers.companion import cli, reproduce
 from genpapers.companion.cli import main
-from genpapers.companion.reproduce import make_job, run_job, run_jobs
+from genpapers.companion.reproduce import Outcome, make_job, run_job, run_jobs
 
 ROOT = Path(__file__).parents[1]
 DECLARED = """scale: str = "quick"  # the preset
@@ -113,6 +114,7 @@ print([name for name in {HEAVY} if name in sys.modules])
         ),
         (["data", "verify", "cifar"], "there is no data set named 'cifar'"),
         (["bench", "cycle_gan"], "there is no paper named 'cycle_gan'"),
+        (["bench", "symvae", "--device", "cuda:99"], "device is 'cuda:99', but this machine has"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_before_any_kernel_starts(project, monkeypatch, words, said):
@@ -199,6 +201,32 @@ def test_a_notebook_without_results_has_failed(project):
     assert not (project / "runs/notebooks/toy-quick.ipynb").exists()
 
 
+def test_a_notebook_that_cannot_be_read_fails_its_own_paper_alone(project, monkeypatch):
+    papers = {name: replace(TOY, name=name) for name in ("torn", "toy", "beside")}
+    monkeypatch.setattr(cli, "PAPERS", ("torn", "toy"))
+    monkeypatch.setattr(cli, "find_paper", papers.get)
+    monkeypatch.setattr(cli, "pages_beside", lambda: [papers["beside"]])
+    for name in ("torn", "beside"):
+        (project / f"nbs/{name}.ipynb").write_text('{"cells": [\n<<<<<<< HEAD\n]}')
+    result = call("reproduce", "--scale", "smoke", "--json")
+    records = {r["paper"]: r for r in json.loads(result.stdout)}
+    states = {name: r["state"] for name, r in records.items()}
+    assert result.exit_code == 1
+    assert states == {"toy": "done", "torn": "failed", "beside": "failed"}
+    assert records["toy"]["figures"] == [str(project / "figures/toy/dot.png")]
+    assert "torn cannot begin: " in result.stderr and "nbdev_fix" in result.stderr
+    alone = call("reproduce", "torn")
+    assert alone.exit_code == 1 and alone.stdout == "" and "nbdev_fix" in alone.stderr
+
+
+def test_after_a_signal_nothing_else_begins(project, monkeypatch):
+    monkeypatch.setattr(cli, "pages_beside", lambda: [TOY])
+    stopped = lambda jobs, *_: [Outcome(job, "stopped", 1.0, "was stopped", 143) for job in jobs]
+    monkeypatch.setattr(cli, "run_jobs", stopped)
+    result = call("reproduce", "--scale", "smoke")
+    assert result.exit_code == 143 and "not begun" in result.stdout
+
+
 def test_several_notebooks_share_the_cores(project, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     write_notebook(
@@ -242,6 +270,17 @@ def test_reproduce_on_a_scheduler_that_is_there(project, monkeypatch):
         and "toy: unchanged after" in second.stderr
         and executions(project) == 1
     )
+
+
+@pytest.mark.parametrize("words", ["list", "list --json"])
+def test_a_reader_that_has_seen_enough_is_no_error(words):
+    code = f"from genpapers.companion.cli import main; main({words.split()!r})"
+    command = [sys.executable, "-c", code]
+    ours, theirs = os.pipe()
+    os.close(ours)  # nobody reads
+    run = subprocess.run(command, cwd=ROOT, stdout=theirs, stderr=subprocess.PIPE, text=True)
+    os.close(theirs)
+    assert (run.returncode, run.stderr) == (141, "")
 
 
 def test_params_show_types_defaults_limits_and_help(project):

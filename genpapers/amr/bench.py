@@ -79,6 +79,8 @@ class PlainAMR:
             copy_weights(mine, theirs)
         self.probe = nn.Linear(r.code_length, r.classes)
         self.probe.load_state_dict(ours.probe.state_dict())
+        for net in (self.f, self.g, self.d, self.probe):
+            net.to(ours.random.device)
         self.opt_g = self.adam(self.f, self.g)
         self.opt_d = self.adam(self.d)
         self.opt_probe = self.adam(self.probe)
@@ -102,8 +104,8 @@ class PlainAMR:
         "Codes (B, L, 4, 4) mixed by Dirichlet weights from numpy, sample by sample, as published."
         k = self.recipe.k
         alpha = np.stack([self.random.dirichlet([1.0] * k) for _ in range(len(h))])
-        alpha = torch.tensor(alpha, dtype=torch.float32)
-        parents = [h] + [h[torch.randperm(len(h))] for _ in range(k - 1)]
+        alpha = torch.tensor(alpha, dtype=torch.float32, device=h.device)
+        parents = [h] + [h[torch.randperm(len(h), device=h.device)] for _ in range(k - 1)]
         return sum(alpha[:, i, None, None, None] * parent for i, parent in enumerate(parents))
 
     def step(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
@@ -133,17 +135,21 @@ class PlainAMR:
 def _cycle(model: AMR | PlainAMR, batch: tuple[Tensor, Tensor], precision: str) -> None:
     "Five iterations."
     for _ in range(_CYCLE):
-        with autocast(precision, torch.device("cpu")):
+        with autocast(precision, batch[0].device):
             model.step(batch)
 
 
-def arms(batch_size: int = _BATCH, nfeatures: int = 16) -> dict[str, Callable[[], None]]:
+def arms(
+    batch_size: int = _BATCH, nfeatures: int = 16, device: torch.device | str = "cpu"
+) -> dict[str, Callable[[], None]]:
     "`plain`, `float32`, `bfloat16`: a cycle of the published MNIST setting on random pictures."
     random = torch.Generator().manual_seed(0)
     images = torch.randint(256, (batch_size, 1, 32, 32), dtype=torch.uint8, generator=random)
-    batch = images, torch.randint(10, (batch_size,), generator=random)
+    labels = torch.randint(10, (batch_size,), generator=random)
+    batch = images.to(device), labels.to(device)
     recipe = Recipe(k=3, nfeatures=nfeatures, update_g_every=_CYCLE)
-    plain, float32, bfloat16 = PlainAMR(AMR(recipe)), AMR(recipe), AMR(recipe)
+    ours, float32, bfloat16 = (AMR(recipe, device=device) for _ in range(3))
+    plain = PlainAMR(ours)
     return {
         "plain": lambda: _cycle(plain, batch, "float32"),
         "float32": lambda: _cycle(float32, batch, "float32"),

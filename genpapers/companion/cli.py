@@ -9,6 +9,9 @@ __all__ = ['main', 'list_papers', 'params', 'typed_value', 'job_of', 'run', 'rep
 # %% ../../nbs/companion/cli.ipynb #cl000003
 import ast
 import json
+import os
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,10 +22,10 @@ from .. import __version__
 from ..base.code import entry_of
 from ..base.files import UserError, file_digest, project_root, user_path
 from ..base.paper import PAPERS, SCALES, Paper, available_papers, find_paper, pages_beside
-from ..base.parameters import COMMON_LIMITS, Parameter, check_names
+from ..base.parameters import COMMON_LIMITS, Parameter, ParameterError, check_names
 from ..base.parameters import declared_parameters, environment_parameters
 from .ledger import absent, entries, find_reproductions
-from .reproduce import Job, make_job, run_jobs
+from .reproduce import Job, Outcome, make_job, run_jobs
 from .tables import cell_text, duration, run_folders, run_row, show
 from .tables import show_outcomes
 
@@ -38,8 +41,9 @@ class _Commands(click.Group):
             error = click.ClickException(str(e))
             error.exit_code = getattr(e, "status", 1)
             raise error from None
-        except BrokenPipeError:
-            raise  # `| head` has read enough; click ends quietly
+        except BrokenPipeError:  # `| head` has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(128 + signal.SIGPIPE)
         except OSError as e:
             file, reason = e.filename or "a file", e.strerror or e
             raise click.ClickException(f"{file} cannot be read or written: {reason}") from None
@@ -140,17 +144,40 @@ def job_of(
     return make_job(paper, given, declared=declared)
 
 # %% ../../nbs/companion/cli.ipynb #cl000016
+def _prepared(
+    pages: list[Paper], pairs: Sequence[tuple[str, str]], scale: str, known_only: bool = False
+) -> tuple[list[Job], list[Outcome]]:
+    "The jobs, and what became of the pages whose notebook cannot be read."
+    jobs, failed = [], []
+    for page in pages:
+        try:
+            jobs.append(job_of(page, pairs, scale, known_only))
+        except ParameterError:
+            raise
+        except UserError as e:
+            job = Job(page, {}, {"scale": scale}, project_root())
+            failed.append(Outcome(job, "failed", 0.0, f"{page.name} cannot begin: {e}"))
+    return jobs, failed
+
+
 def _run_and_show(
     jobs: list[Job],
     workers: int = 1,
     after: Sequence[Job] = (),  # when all others are done, one by one
     run: Callable = run_jobs,
+    failed: Sequence[Outcome] = (),  # what is known before
+    as_json: bool = False,
 ) -> None:
     "Do the jobs with a line for each, then the tables."
     names = [f"{job.paper.name} ({job.parameters['scale']})" for job in (*jobs, *after)]
     click.echo(f"Running {', '.join(names)}", err=True)
     say = lambda o: click.echo(f"{o.job.paper.name}: {o.state} after {o.seconds:.1f} s", err=True)
-    show_outcomes(run(jobs, workers, say) + run_jobs(list(after), 1, say))
+    outcomes = run(jobs, workers, say)
+    if any(o.state == "stopped" for o in outcomes):
+        outcomes += [Outcome(job, "not begun", 0.0) for job in after]
+    else:
+        outcomes += run_jobs(list(after), 1, say)
+    show_outcomes([*outcomes, *failed], as_json)
 
 
 def _pairs(help: str) -> Callable:
@@ -162,9 +189,10 @@ def _pairs(help: str) -> Callable:
 @click.argument("paper")
 @click.option("--scale", help="smoke, quick or paper; default: quick.")
 @_pairs("A parameter, as `genpapers params` lists them.")
-def run(paper: str, scale: str | None, pairs: tuple) -> None:
+@_JSON
+def run(paper: str, scale: str | None, pairs: tuple, as_json: bool) -> None:
     "Run the notebook of PAPER."
-    _run_and_show([job_of(find_paper(paper), pairs, scale)])
+    _run_and_show([job_of(find_paper(paper), pairs, scale)], as_json=as_json)
 
 
 @main.command()
@@ -189,6 +217,7 @@ def run(paper: str, scale: str | None, pairs: tuple) -> None:
     help="Of a Dask cluster; default: one of JOBS processes on this machine.",
 )
 @click.option("--force", is_flag=True, help="Train and draw again although nothing has changed.")
+@_JSON
 def reproduce(
     papers: tuple[str, ...],
     scale: str,
@@ -197,6 +226,7 @@ def reproduce(
     engine: str,
     scheduler: str | None,
     force: bool,
+    as_json: bool,
 ) -> None:
     """Run the notebooks of PAPERS where anything has changed.
 
@@ -211,9 +241,12 @@ def reproduce(
     pairs += (("force", "true"),) if force else ()
     pages = [find_paper(name) for name in dict.fromkeys(papers or PAPERS)]
     beside = [] if papers else [page for page in pages_beside() if scale in page.scales]
-    after = [job_of(page, pairs, scale, known_only=True) for page in beside]
+    prepared, failed = _prepared(pages, pairs, scale)
+    if not prepared:
+        raise UserError(failed[0].message)
+    after, failed_after = _prepared(beside, pairs, scale, known_only=True)
     workers = jobs or (2 if engine == "dask" else 1)
-    _run_and_show([job_of(page, pairs, scale) for page in pages], workers, after, run)
+    _run_and_show(prepared, workers, after, run, failed + failed_after, as_json)
 
 
 @main.command()
@@ -331,13 +364,14 @@ def verify(names: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("paper")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @_JSON
-def bench(paper: str, as_json: bool) -> None:
+def bench(paper: str, device: str, as_json: bool) -> None:
     "The time of a training step of PAPER beside a plain implementation's, measured here and now."
     find_paper(paper)
     from genpapers.companion.bench import report
 
-    click.echo(report(paper, as_json))
+    click.echo(report(paper, as_json, device))
 
 # %% ../../nbs/companion/cli.ipynb #cl000031
 @main.command("export")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..base.files import UserError
+from ..base.files import UserError, some_home
 from ..base.paper import available_papers, pages_beside
 from ..base.parameters import declared_parameters
 from .reproduce import other_copy, package_folder
@@ -88,7 +88,8 @@ def _kernel_command() -> list[str]:
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     try:
-        return KernelSpecManager().get_kernel_spec("python3").argv
+        with some_home():
+            return KernelSpecManager().get_kernel_spec("python3").argv
     except NoSuchKernel:
         return []
 

@@ -24,8 +24,8 @@ def figures(
     "Run the paper's notebook where anything has changed; the files of its figures, by name."
     job = make_job(find_paper(paper), {"scale": scale} | parameters)
     (outcome,) = run_jobs([job])
-    if outcome.state == "failed":
-        raise UserError(outcome.message)
+    if outcome.state not in ("done", "unchanged"):
+        raise UserError(outcome.message or f"{paper} was {outcome.state}")
     drawn = read_json(job.figures / "results.json").get("figures", {})
     return {name: job.figures / facts["file"] for name, facts in drawn.items()}
 

@@ -32,10 +32,11 @@ from filelock import FileLock
 
 from ..base.code import entry_of, folder_digest
 from ..base.files import UserError, digest_of, file_digest, project_root
-from ..base.files import read_json, user_path, write_atomically, write_json
+from ..base.files import read_json, some_home, user_path, write_atomically, write_json
 from ..base.paper import Paper
 from ..base.parameters import PATHS, PLACES, Parameter, completed
 from ..base.parameters import declared_parameters, environment_parameters
+from ..base.parameters import notebook_cells
 from .preflight import obstacle_seen_apart
 
 # %% ../../nbs/companion/reproduce.ipynb #rp000005
@@ -111,8 +112,8 @@ def other_copy(root: Path) -> Path | None:
 
 def notebook_digest(path: Path) -> str:
     "Digest of a notebook's cells, their outputs left out."
-    cells = read_json(path)["cells"]
-    return digest_of(*(part for c in cells for part in (c["cell_type"], "".join(c["source"]))))
+    cells = notebook_cells(path)
+    return digest_of(*(part for c in cells for part in (c["cell_type"], c["source"])))
 
 
 def _data_digest(job: Job) -> str:
@@ -147,6 +148,14 @@ def _files_read(job: Job) -> list[Path]:
     return sorted(f for f in found if f.is_file() and f.parent != job.figures)
 
 
+def _read_digest(file: Path) -> str:
+    "Digest of a file that a notebook reads; of a notebook without its outputs, if it is one."
+    try:
+        return notebook_digest(file) if file.suffix == ".ipynb" else file_digest(file)
+    except UserError:
+        return file_digest(file)  # another's damage: whoever needs it says so
+
+
 def _read_digests(job: Job) -> dict[str, str]:
     """Digests of what a notebook reads besides data and trainings.
 
@@ -155,8 +164,7 @@ def _read_digests(job: Job) -> dict[str, str]:
     if job.paper.reads and not files:
         named = " and ".join(job.paper.reads).format(figures=job.figures.parent)
         raise UserError(f"{job.paper.name} is made from {named}, and no such file is in {job.root}")
-    digest = lambda f: notebook_digest(f) if f.suffix == ".ipynb" else file_digest(f)
-    return {os.path.relpath(f, job.root): digest(f) for f in files}
+    return {os.path.relpath(f, job.root): _read_digest(f) for f in files}
 
 
 def _sources(job: Job) -> dict:
@@ -286,13 +294,15 @@ class _Stopped(BaseException):
     "A signal has ended an execution."
 
 
+# seconds that a kernel has to save and to end after a first signal
+_PATIENCE = 60.0
+
+
 class _Signals:
-    """Within a `with`, SIGTERM and SIGINT are passed on to the kernels, and waited for.
+    "Within a `with`, SIGTERM and SIGINT are noted and passed on."
 
-    A second one, or one that comes where there is no kernel, ends the work at once."""
-
-    def __init__(self, pass_on: Callable[[], bool] | None = None):
-        self.pass_on, self.number, self.kernels = pass_on or self.interrupt, None, []
+    def __init__(self, pass_on: Callable[[bool], None]):  # called with: whether it is the first
+        self.pass_on, self.number = pass_on, None
 
     def __enter__(self) -> "_Signals":
         self.previous = {}
@@ -308,15 +318,53 @@ class _Signals:
 
     def note(self, number: int, frame: object) -> None:
         first, self.number = self.number is None, signal.Signals(number)
-        if not (self.pass_on() and first):
+        self.pass_on(first)
+
+    def outcome(
+        self, job: Job, seconds: float, kept: str = "at the step that they had come to"
+    ) -> Outcome:
+        "What became of a job that was stopped."
+        message = (
+            f"{job.paper.name} was stopped by {self.number.name} "
+            f"{_failing_cell(job.beside('.partial.ipynb'))}; its trainings are kept {kept}: "
+            "the same command, without force, goes on from there"
+        )
+        return Outcome(job, "stopped", seconds, message, 128 + self.number)
+
+
+class _KernelSignals(_Signals):
+    """A first signal interrupts the kernels, as a person interrupts a notebook: trainings save.
+
+    One that has not ended when the patience is over (it hangs, or its answer was lost) is ended.
+    A second signal, or one that comes where there is no kernel, ends the work at once."""
+
+    def __init__(self, patience: float):  # seconds
+        super().__init__(self.to_kernels)
+        self.kernels, self.killed = [], False
+        self.deadline = threading.Timer(patience, self.kill)
+        self.deadline.daemon = True
+
+    def __exit__(self, *_) -> None:
+        self.deadline.cancel()
+        super().__exit__()
+
+    def to_kernels(self, first: bool) -> None:
+        if first and self.send(signal.SIGINT):
+            self.deadline.start()
+        else:
+            self.kill()
             raise _Stopped
 
-    def interrupt(self) -> bool:
-        "A training saves at its step and ends, as when a notebook is interrupted; if there is one."
-        pids = [k.provisioner.pid for k in self.kernels if k.provisioner and k.provisioner.pid]
-        for pid in pids:
-            os.kill(pid, signal.SIGINT)
-        return bool(pids)
+    def kill(self) -> None:
+        self.killed = self.send(signal.SIGKILL)
+
+    def send(self, number: int) -> bool:
+        "Whether there was a kernel to send a signal to."
+        living = [k.provisioner for k in self.kernels if k.provisioner]
+        processes = [p.process for p in living if p.has_process]
+        for process in processes:
+            process.send_signal(number)
+        return bool(processes)
 
     def check(self, **_) -> None:
         "Called before each cell: no further one begins."
@@ -324,14 +372,8 @@ class _Signals:
             raise _Stopped
 
     def outcome(self, job: Job, seconds: float) -> Outcome:
-        "What became of a job that was stopped."
-        message = (
-            f"{job.paper.name} was stopped by {self.number.name} "
-            f"{_failing_cell(job.beside('.partial.ipynb'))}; "
-            "its trainings are kept at the step that they had come to: "
-            "the same command, without force, goes on from there"
-        )
-        return Outcome(job, "stopped", seconds, message, 128 + self.number)
+        kept = ["at the step that they had come to", "as they were last saved"][self.killed]
+        return super().outcome(job, seconds, kept)
 
 
 def _kernel_class(environment: dict[str, str], started: list) -> type:
@@ -370,27 +412,28 @@ def _check_results(path: Path, execution: str) -> None:
         raise UserError(f"the notebook has not written {path}")
 
 
-def _execute(job: Job, signals: _Signals) -> None:
+def _execute(job: Job, signals: _KernelSignals) -> None:
     "Run all cells into the partial notebook."
     import papermill
 
     partial, execution = job.beside(".partial.ipynb"), uuid4().hex
     partial.unlink(missing_ok=True)
-    papermill.execute_notebook(
-        job.source,
-        partial,
-        job.given,
-        kernel_name="python3",
-        kernel_manager_class=_kernel_class(_kernel_environment(execution), signals.kernels),
-        on_cell_execute=signals.check,
-        cwd=job.root,
-        extra_arguments=["--log-level=50"],
-        progress_bar=sys.stderr.isatty(),
-    )
+    with some_home():
+        papermill.execute_notebook(
+            job.source,
+            partial,
+            job.given,
+            kernel_name="python3",
+            kernel_manager_class=_kernel_class(_kernel_environment(execution), signals.kernels),
+            on_cell_execute=signals.check,
+            cwd=job.root,
+            extra_arguments=["--log-level=50"],
+            progress_bar=sys.stderr.isatty(),
+        )
     _check_results(job.figures / "results.json", execution)
 
 
-def _execute_and_record(job: Job, signals: _Signals) -> None:
+def _execute_and_record(job: Job, signals: _KernelSignals) -> None:
     "Execute, then put the notebook at its place and note what it was made from."
     made_from = _sources(job)
     for ending in (".json", ".error.txt"):
@@ -402,7 +445,10 @@ def _execute_and_record(job: Job, signals: _Signals) -> None:
 
 
 def _do(
-    job: Job, due: Callable[[Job], bool], ahead: Callable[[str, dict, Path], str], signals: _Signals
+    job: Job,
+    due: Callable[[Job], bool],
+    ahead: Callable[[str, dict, Path], str],
+    signals: _KernelSignals,
 ) -> str:
     "Do a job under its lock if it is due; its state."
     job.beside("").parent.mkdir(parents=True, exist_ok=True)
@@ -419,10 +465,11 @@ def run_job(
     job: Job,
     due: Callable[[Job], bool] = is_due,  # decides whether there is anything to do
     ahead: Callable[[str, dict, Path], str] = obstacle_seen_apart,  # what will stop it, or ""
+    patience: float = _PATIENCE,  # seconds
 ) -> Outcome:
     "Do a job if it is due; a failure of whatever kind is an outcome, not an exception."
     start, message = time.monotonic(), ""
-    with _Signals() as signals:
+    with _KernelSignals(patience) as signals:
         try:
             state = _do(job, due, ahead, signals)
         except (Exception, _Stopped) as e:
@@ -441,11 +488,10 @@ def _limit_threads(count: int) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
-def _end_workers() -> bool:
-    "Pass SIGTERM on to the processes of `_run_apart`."
+def _end_workers(first: bool = True) -> None:
+    "Pass SIGTERM on to the processes of `_run_apart`; what a second one means they know."
     for process in active_children():
         process.terminate()
-    return True
 
 
 def _run_apart(job: Job, threads: int, signals: _Signals) -> Outcome:
@@ -455,8 +501,13 @@ def _run_apart(job: Job, threads: int, signals: _Signals) -> Outcome:
         return Outcome(job, "not begun", 0.0)
     with ProcessPoolExecutor(1, get_context("spawn"), _limit_threads, (threads,)) as pool:
         try:
-            return pool.submit(run_job, job).result()
+            future = pool.submit(run_job, job)
+            if signals.number:  # it came while the process was started
+                _end_workers()
+            return future.result()
         except Exception as e:
+            if signals.number:
+                return signals.outcome(job, time.monotonic() - start)
             message = f"{job.paper.name} failed: its process ended ({type(e).__name__})"
             return Outcome(job, "failed", time.monotonic() - start, message)
 

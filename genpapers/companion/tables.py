@@ -35,7 +35,10 @@ def show(rows: list[dict], title: str = "") -> None:
         table.add_row(*map(Text, cells))
     wished = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 140)
     needed = Console(width=10_000).measure(table).minimum
-    Console(width=max(Console(width=wished).width, needed)).print(table, crop=False)
+    console = Console(width=max(Console(width=wished).width, needed))
+    with console.capture() as captured:  # rich ends the process itself when a pipe is closed
+        console.print(table, crop=False)
+    print(captured.get(), end="", flush=True)
 
 
 def duration(minutes: float) -> str:
@@ -114,14 +117,33 @@ def _time_row(outcome: Outcome, results: dict) -> dict:
     }
 
 
-def show_outcomes(outcomes: list[Outcome]) -> None:
+def _record(outcome: Outcome, results: dict) -> dict:
+    "All that is known of what became of a paper."
+    job = outcome.job
+    return {
+        "paper": job.paper.name,
+        "scale": job.parameters["scale"],
+        "state": outcome.state,
+        "seconds": outcome.seconds,
+        "message": outcome.message,
+        "figures": [str(job.figures / f["file"]) for f in results.get("figures", {}).values()],
+        "claims": results.get("claims", []),
+        "wall_seconds": results.get("wall_seconds", {}),
+    }
+
+
+def show_outcomes(outcomes: list[Outcome], as_json: bool = False) -> None:
     "Figures, claims and wall times; a `UserError` with every failure if there was one."
     good = [o for o in outcomes if o.state in ("done", "unchanged")]
     failed = [o for o in outcomes if o.state not in ("done", "unchanged")]
     results = {id(o): results_of(o.job.figures) for o in good}
-    show([row for o in good for row in _figure_rows(o.job, results[id(o)])], "Figures")
-    show([row for o in good for row in _claim_rows(results[id(o)])], "Claims")
-    show([_time_row(o, results.get(id(o), {})) for o in good + failed], "Wall times")
+    if as_json:
+        records = [_record(o, results.get(id(o), {})) for o in outcomes]
+        print(json.dumps(records, indent=1, ensure_ascii=False), flush=True)
+    else:
+        show([row for o in good for row in _figure_rows(o.job, results[id(o)])], "Figures")
+        show([row for o in good for row in _claim_rows(results[id(o)])], "Claims")
+        show([_time_row(o, results.get(id(o), {})) for o in good + failed], "Wall times")
     if failed:
         error = UserError("\n".join(o.message for o in failed if o.message))
         error.status = max(o.status for o in failed)

@@ -31,6 +31,7 @@ from genpapers.base.files import (
     file_digest,
     project_root,
     reading,
+    user_path,
     write_atomically,
 )
 
@@ -152,13 +153,13 @@ def data_roots(
     "Folders to look into, best first; one that is named and is no folder is a `DataError`."
     roots = []
     for name, value in (("data_dir", root), ("GENPAPERS_DATA", os.environ.get("GENPAPERS_DATA"))):
-        if value and not Path(value).expanduser().is_dir():
+        if value and not user_path(value).is_dir():
             raise DataError(
                 f"{name} is {str(value)!r}, which is no folder; "
                 "name an existing one or leave it empty"
             )
         if value:
-            roots.append(Path(value).expanduser())
+            roots.append(user_path(value))
     return [*roots, project_root() / "data"]
 
 

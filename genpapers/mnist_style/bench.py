@@ -60,7 +60,7 @@ class PlainGame(StyleGame):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         parameters = list(self.net.decoder.parameters())
-        self.net.decoder = plain_decoder(self.net.feat_size)
+        self.net.decoder = plain_decoder(self.net.feat_size).to(self.generator.device)
         for ours, theirs in zip(self.net.decoder.parameters(), parameters, strict=True):
             ours.data.copy_(theirs.data)
         self.net.to(memory_format=torch.contiguous_format)
@@ -75,7 +75,8 @@ class PlainGame(StyleGame):
         c, bce = one_hot(label, N_CLASSES), F.binary_cross_entropy_with_logits
         with torch.no_grad():
             _, style = self.net.encode(x)
-        draws = STYLE_SCALE * torch.randn(style.shape, generator=self.generator)
+        noise = torch.randn(style.shape, device=style.device, generator=self.generator)
+        draws = STYLE_SCALE * noise
         fake, real = (self.discriminator(torch.cat((c, s), 1)) for s in (style, draws))
         terms = {
             "discriminator fake": bce(fake, torch.ones_like(fake)),
@@ -104,22 +105,25 @@ def _endless(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
         yield from loader
 
 
-def arms() -> dict[str, Callable[[], object]]:
-    "`plain`, and ours in float32 and bfloat16: a call draws a batch of 64 and makes a step."
-    digits = load("mnist5k")
-    stream = _endless(DataLoader(PlainDigits(digits.images, digits.labels), IMAGES, shuffle=True))
-    batches = Batches((digits.images, digits.labels), IMAGES, seed=0)
+def arms(
+    batch_size: int = IMAGES, device: torch.device | str = "cpu"
+) -> dict[str, Callable[[], object]]:
+    "`plain`, and ours in float32 and bfloat16: a call draws a batch and makes a step."
+    digits, where = load("mnist5k"), torch.device(device)
+    pictures = PlainDigits(digits.images, digits.labels)
+    stream = _endless(DataLoader(pictures, batch_size, shuffle=True))
+    batches = Batches((digits.images.to(where), digits.labels.to(where)), batch_size, seed=0)
     plain, float32, bfloat16 = (
-        kind(4, True, 4e-4, epochs=12, per_epoch=1, seed=0)
+        kind(4, True, 4e-4, epochs=12, per_epoch=1, seed=0, device=where)
         for kind in (PlainGame, StyleGame, StyleGame)
     )
 
     def step(game: StyleGame, precision: str) -> dict[str, Tensor]:
-        with autocast(precision, torch.device("cpu")):
+        with autocast(precision, where):
             return game.step(batches(game.t))
 
     return {
-        "plain": lambda: plain.step(next(stream)),
+        "plain": lambda: plain.step([x.to(where) for x in next(stream)]),
         "float32": lambda: step(float32, "float32"),
         "bfloat16": lambda: step(bfloat16, "bfloat16"),
     }

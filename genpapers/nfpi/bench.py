@@ -89,15 +89,19 @@ _MNIST_FLOW = FlowConfig(channels=1, num_blocks=(4, 2, 1))  # the published one
 
 
 def _make_arm(
-    config: FlowConfig, batch_size: int, precision: str, plain: bool = False
+    config: FlowConfig,
+    batch_size: int,
+    precision: str,
+    device: torch.device | str,
+    plain: bool = False,
 ) -> Callable[[], None]:
-    "A function that makes one training step (forward, backward, Adamax) of the flow on the CPU."
+    "A function that makes one training step (forward, backward, Adamax) of the flow."
     torch.manual_seed(0)
-    flow = Flow(config)
-    x = 2 * torch.rand(batch_size, config.channels, config.size, config.size) - 1
+    flow = Flow(config).to(device)
+    x = (2 * torch.rand(batch_size, config.channels, config.size, config.size) - 1).to(device)
     flow.initialise(x)
     flow = _make_plain(flow) if plain else flow
-    y, mu = torch.arange(batch_size) % 10, torch.randn(10, config.d)
+    y, mu = (torch.arange(batch_size) % 10).to(device), torch.randn(10, config.d).to(device)
     optimizer = torch.optim.Adamax(flow.parameters(), lr=1e-5)
 
     def step() -> None:
@@ -112,10 +116,12 @@ def _make_arm(
     return plain_step if plain else step
 
 
-def arms(config: FlowConfig = _MNIST_FLOW, batch_size: int = IMAGES) -> dict[str, Callable]:
+def arms(
+    config: FlowConfig = _MNIST_FLOW, batch_size: int = IMAGES, device: torch.device | str = "cpu"
+) -> dict[str, Callable]:
     "One training step of the MNIST configuration's flow: {plain, float32, bfloat16}."
     return {
-        "plain": _make_arm(config, batch_size, "float32", plain=True),
-        "float32": _make_arm(config, batch_size, "float32"),
-        "bfloat16": _make_arm(config, batch_size, "bfloat16"),
+        "plain": _make_arm(config, batch_size, "float32", device, plain=True),
+        "float32": _make_arm(config, batch_size, "float32", device),
+        "bfloat16": _make_arm(config, batch_size, "bfloat16", device),
     }

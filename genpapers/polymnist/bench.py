@@ -8,6 +8,7 @@ __all__ = ['IMAGES', 'random_batch', 'arms']
 # %% ../../nbs/polymnist/bench.ipynb #px000003
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -119,7 +120,7 @@ class _PlainGame:
         colours = self.conditionals.colours
         x = (x8.float() / 255 - colours.mean) / colours.std
         a = self.complete_images(one_hot(c, NC), one_hot(d, ND), x)
-        d = categorical(torch.zeros(len(s), ND), self.generator)
+        d = categorical(torch.zeros(len(s), ND, device=s.device), self.generator)
         b = self.complete_pairs(one_hot(c_pairs, NC), d, s.float())
         return [torch.cat(pair) for pair in zip(a, b)]
 
@@ -137,7 +138,8 @@ class _PlainGame:
 
     def step(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         "`GameStage.step`."
-        examples, half = self.complete(batch), torch.arange(len(batch[0])) < len(batch[0]) // 2
+        examples, rows = self.complete(batch), torch.arange(len(batch[0]), device=batch[0].device)
+        half = rows < len(rows) // 2
         s_last, x_last = torch.cat([half, half & False]), torch.cat([half & False, half])
         losses = self.losses(examples, s_last, x_last)
         for optimizer in self.optimizers:
@@ -160,32 +162,40 @@ def random_batch(n: int) -> tuple[Tensor, ...]:
 
 
 def _games(
-    nz: int = 16, ny: int = 256, n: int = 16, rounds: int = 10, stepsize: float = 1e-4
+    nz: int = 16,
+    ny: int = 256,
+    n: int = 16,
+    rounds: int = 10,
+    stepsize: float = 1e-4,
+    device: torch.device | str = "cpu",
 ) -> tuple[_PlainGame, GameStage]:
     "The plain game and ours, of the published sizes: same weights, same random numbers."
     colours = Colours(torch.full((3,), 0.4), torch.full((3,), 0.25))
     torch.manual_seed(0)
     plain, ours = _plain_conditionals(colours, nz, ny, n), Conditionals(colours, nz, ny, n)
     ours.load_state_dict(plain.state_dict())
-    one, two = (torch.Generator().manual_seed(1) for _ in range(2))
-    return _PlainGame(plain, stepsize, rounds, one), GameStage(ours, stepsize, rounds, two)
+    one, two = (torch.Generator(device).manual_seed(1) for _ in range(2))
+    game = _PlainGame(plain.to(device), stepsize, rounds, one)
+    return game, GameStage(ours, stepsize, rounds, two)
 
 
 def arms(
     batch_size: int = IMAGES,
+    device: torch.device | str = "cpu",
     **sizes: float,  # of `_games`
 ) -> dict[str, Callable[[], dict[str, Tensor]]]:
     "`plain`, and ours in float32 and bfloat16: a call is a step."
-    batch, (plain, ours) = random_batch(batch_size), _games(**sizes)
+    batch = tuple(t.to(device) for t in random_batch(batch_size))
+    plain, ours = _games(device=device, **sizes)
     calls = {"plain": lambda: plain.step(batch)}
+
+    def call(game: GameStage, precision: str) -> dict[str, Tensor]:
+        with autocast(precision, batch[0].device):
+            return game.step(batch)
+
     for precision in ("float32", "bfloat16"):
         conditionals, generator = copy.deepcopy(ours.conditionals), ours.generator.clone_state()
         stepsize = ours.optimizers["C"].defaults["lr"]
         game = GameStage(conditionals, stepsize, ours.rounds, generator)
-
-        def call(game=game, precision=precision):
-            with autocast(precision, torch.device("cpu")):
-                return game.step(batch)
-
-        calls[precision] = call
+        calls[precision] = partial(call, game, precision)
     return calls

@@ -40,11 +40,12 @@ def _learner(
     kind: str,  # "plain" or "ours"
     channels: int = 32,
     width: int = 600,  # of the encoder and of p(z1|z0)
+    device: torch.device | str = "cpu",
 ) -> Symmetric:
     "The symmetric learner of mnist-ladder, in its published size."
     torch.manual_seed(0)
     kit = PLAIN if kind == "plain" else FAST
-    model = HVAE(width=width, hidden=width, channels=channels, kit=kit)
+    model = HVAE(width=width, hidden=width, channels=channels, kit=kit).to(device)
     if kind == "plain":
         return _PlainSymmetric(model, 1e-4, seed=0)
     return Symmetric(model.to(memory_format=torch.channels_last), 1e-4, seed=0)
@@ -58,14 +59,16 @@ _ARMS = {
 }
 
 
-def _stepper(kind: str, precision: str, batch_size: int, **size: int) -> Callable[[], dict]:
+def _stepper(
+    kind: str, precision: str, batch_size: int, device: torch.device, **size: int
+) -> Callable[[], dict]:
     "A call that does one step in `precision`."
     g = torch.Generator().manual_seed(0)
     images = torch.randint(256, (batch_size, 1, 28, 28), dtype=torch.uint8, generator=g)
-    learner = _learner(kind, **size)
+    images, learner = images.to(device), _learner(kind, device=device, **size)
 
     def step():
-        with autocast(precision, torch.device("cpu")):
+        with autocast(precision, device):
             return learner.step((images,))
 
     return step
@@ -73,7 +76,9 @@ def _stepper(kind: str, precision: str, batch_size: int, **size: int) -> Callabl
 
 def arms(
     batch_size: int = IMAGES,
+    device: torch.device | str = "cpu",
     **size: int,  # `channels` and `width`, if not the published ones
 ) -> dict[str, Callable[[], dict]]:
     "{arm: a call that does one symmetric step of mnist-ladder}: plain, and ours in two precisions."
-    return {name: _stepper(*kind, batch_size, **size) for name, kind in _ARMS.items()}
+    where = torch.device(device)
+    return {name: _stepper(*kind, batch_size, where, **size) for name, kind in _ARMS.items()}
