@@ -157,6 +157,7 @@ PAPER = Paper(
         "sprites_curves": "dSprites: losses and disentanglement scores over the iterations",
     },
     plan="genpapers.amr.plan:plan",
+    trained="genpapers.amr.trained:trained",
     idle=_idle,
     minutes={"smoke": 0.5, "quick": 5.3, "paper": 100_000},
 )

@@ -7,8 +7,10 @@ __all__ = ['PAPERS', 'BESIDE', 'SCALES', 'Range', 'Choice', 'Claim', 'Paper', 'f
 
 # %% ../../nbs/base/paper.ipynb #8d4d25f8
 import importlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .files import UserError
 
@@ -79,6 +81,11 @@ class Paper:
     minutes: dict[str, float]  # rough time per scale on two processor cores
     published: dict = field(default_factory=dict)  # published numbers, as published
     plan: str = ""  # "module:function": from resolved parameters to the list of its trainings
+    # "module:function": from configuration and state of a finished run to its `TrainedModel`
+    trained: str = ""
+    # "module:function": from a file of the published program, the name of a configuration and the
+    # folder of runs to a finished run's folder, and whether it is new
+    published_reader: str = ""
     # what else its notebook is made from: globs, below the root or below {figures}
     reads: tuple[str, ...] = ()
     # of given values, the parameters that they leave without a use: no preset is taken for these
@@ -88,6 +95,15 @@ class Paper:
     def notebook(self) -> str:
         "Where its notebook lies, from the project's root."
         return f"nbs/{self.name}.ipynb"
+
+    def notebook_in(self, root: Path) -> Path:
+        """The notebook that counts in a folder: a project's, else a copy in the folder itself, else
+        the one that came with the package; the first of these where there is none."""
+        package = Path(importlib.util.find_spec("genpapers").origin).resolve().parent
+        file = f"{self.name}.ipynb"
+        places = [root / self.notebook, root / file, package / "notebooks" / file]
+        places.append(package.parent / self.notebook)  # a checkout that is imported from elsewhere
+        return next((p for p in places if p.is_file()), places[0])
 
 # %% ../../nbs/base/paper.ipynb #286c6669
 def find_paper(name: str) -> Paper:

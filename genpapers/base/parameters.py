@@ -88,11 +88,10 @@ def declared_parameters(
 ) -> list[Parameter]:
     "What the paper's notebook declares; a notebook that is not there is a `UserError`."
     root = root or project_root()
-    if not (root / paper.notebook).is_file():
-        raise UserError(
-            f"{paper.notebook} is not in {root}; call this in a checkout of the project"
-        )
-    return parse_declaration(parameters_cell(root / paper.notebook))
+    notebook = paper.notebook_in(root)
+    if not notebook.is_file():
+        raise UserError(f"{paper.notebook} is not in {root}, and no copy came with the package")
+    return parse_declaration(parameters_cell(notebook))
 
 # %% ../../nbs/base/parameters.ipynb #c5f53551
 def _injected_names(history: list[str]) -> list[str]:
@@ -144,12 +143,12 @@ _TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": l
 
 
 def _coerced(value: object, type_name: str) -> object:
-    "A value as the declared type, where papermill's guess differs only in form."
+    "A value as the declared type, where a guess of papermill or a `Path` differs only in form."
     if type_name == "int" and isinstance(value, float) and value.is_integer():
         return int(value)
     if type_name == "list" and isinstance(value, str):
         return [v.strip() for v in value.split(",")]
-    if type_name == "str" and isinstance(value, (int, float)) and not isinstance(value, bool):
+    if type_name == "str" and isinstance(value, (int, float, Path)) and not isinstance(value, bool):
         return str(value)
     return list(value) if type_name == "list" and isinstance(value, tuple) else value
 

@@ -166,7 +166,8 @@ _NFPI = (
         "T=1.0", "Tests a trained flow, then trains the classifier on its samples at T=1.",
         _FLOW | {"ndraws": 1, "strategies": "synthetic", "temperatures": "1.0"}, tried=True,
         instead="the finished flow of these parameters is found; `-p flow_from FOLDER` names "
-        "another finished run"),
+        "another finished run, and `genpapers import --published nfpi CHECKPOINT --config "
+        "cifar10/mean` makes one of a published checkpoint"),
     Command("nfpi", f"{_CALL} ++use_attention_after=1", "Attention in the couplings.",
         _FLOW | {"use_attention": True}),
 )  # fmt: skip
@@ -280,8 +281,8 @@ FLAGS = {
         ("nf_weights_load_path", "weights_from", "the folder of a finished run"),
         ("seed", "seed", ""), ("num_devices, num_gpus", "device", ""),
         ("nf_load_path, train_nf=0", "flow_from",
-         "the folder of a finished run; without it the finished flow of the same parameters "
-         "is found"),
+         "the folder of a finished run, such as `genpapers import --published nfpi` makes of a "
+         "published checkpoint; without it the finished flow of the same parameters is found"),
         ("extra", "", "a run is named by its variant and its key"),
     ),
 }  # fmt: skip

@@ -52,7 +52,7 @@ class Job:
     @property
     def source(self) -> Path:
         "The notebook."
-        return self.root / self.paper.notebook
+        return self.paper.notebook_in(self.root)
 
     @property
     def figures(self) -> Path:

@@ -96,6 +96,7 @@ PAPER = Paper(
         "explorer": "one digit per row, the first style dimension from left to right",
     },
     plan="genpapers.mnist_style.plan:plan",
+    trained="genpapers.mnist_style.trained:trained",
     minutes={"smoke": 0.4, "quick": 1.8, "paper": 35},
     published=_PUBLISHED,
 )

@@ -167,6 +167,8 @@ PAPER = Paper(
     claims=_CLAIMS,
     figures=_FIGURES,
     plan="genpapers.nfpi.plan:plan",
+    trained="genpapers.nfpi.trained:trained",
+    published_reader="genpapers.nfpi.imported:import_published",
     minutes={"smoke": 0.5, "quick": 5.2, "paper": 80000.0},
     published={
         "cifar10_accuracy_pretrained_attention": 0.9460,

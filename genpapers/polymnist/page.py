@@ -164,6 +164,7 @@ PAPER = Paper(
         " over the sweeps",
     },
     plan="genpapers.polymnist.plan:plan",
+    trained="genpapers.polymnist.trained:trained",
     minutes={"smoke": 0.4, "quick": 4.1, "paper": 60_000},
     published=PUBLISHED,
 )

@@ -159,6 +159,7 @@ PAPER = Paper(
         "tsne_z1": "t-SNE of z1: prior, posterior, limiting",
     },
     plan="genpapers.symvae.plan:plan",
+    trained="genpapers.symvae.trained:trained",
     minutes={"smoke": 0.6, "quick": 4.8, "paper": 60_000},
     published=PUBLISHED,
 )
