@@ -136,7 +136,19 @@ def _coerced(value: object, type_name: str) -> object:
         return [v.strip() for v in value.split(",")]
     if type_name == "str" and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
+    if type_name == "list" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return [value]
     return list(value) if type_name == "list" and isinstance(value, tuple) else value
+
+
+def _number(value: object) -> object:
+    "The number that a text spells, otherwise the value."
+    for kind in (int, float) if isinstance(value, str) else ():
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
 
 
 def check_value(parameter: Parameter, value: object, limit: Range | Choice | None) -> object:
@@ -144,6 +156,8 @@ def check_value(parameter: Parameter, value: object, limit: Range | Choice | Non
     if value is None:
         return None
     value = _coerced(value, parameter.type)
+    if isinstance(value, list) and isinstance(limit, Range):
+        value = [_number(v) for v in value]
     right_type = isinstance(value, _TYPES[parameter.type])
     if isinstance(value, bool) and parameter.type != "bool":
         right_type = False
@@ -169,6 +183,7 @@ def completed(
     "All values, checked: given, else default, None the scale's preset; or a `ParameterError`."
     check_names(list(given), declared, paper.name)
     limits, values = COMMON_LIMITS | paper.limits, {}
+    limits["scale"] = Choice(*(s for s in SCALES if s in (paper.scales or SCALES)))
     for p in declared:
         values[p.name] = check_value(p, given.get(p.name, p.default), limits.get(p.name))
     defaults = {p.name: p.default for p in declared}

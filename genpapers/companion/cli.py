@@ -66,11 +66,12 @@ def list_papers() -> None:
 
 def _parameter_row(parameter: Parameter, paper: Paper) -> dict:
     "A parameter's line: type, default at each scale, what is allowed, help."
-    defaults = {s: paper.scales[s].get(parameter.name) for s in SCALES}
+    scales = [s for s in SCALES if s in paper.scales]
+    defaults = {s: paper.scales[s].get(parameter.name) for s in scales}
     if parameter.name == "scale":
-        defaults = {s: s for s in SCALES}
+        defaults = {s: s for s in scales}
     elif parameter.default is not None:
-        defaults = dict.fromkeys(SCALES, parameter.default)
+        defaults = dict.fromkeys(scales, parameter.default)
     limit = (COMMON_LIMITS | paper.limits).get(parameter.name)
     facts = {"parameter": parameter.name, "type": parameter.type} | defaults
     return facts | {"allowed": limit, "help": parameter.help}
