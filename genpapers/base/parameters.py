@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COMMON_LIMITS', 'PATHS', 'NEVER_NONE', 'PLACES', 'ParameterError', 'Parameter', 'parameters_cell',
            'parse_declaration', 'declared_parameters', 'environment_parameters', 'check_names', 'check_value',
-           'completed', 'resolve']
+           'limits_of', 'completed', 'resolve']
 
 # %% ../../nbs/base/parameters.ipynb #0e07f82a
 import ast
@@ -174,6 +174,12 @@ def _refusal(parameter: Parameter, value: object, limit: Range | Choice | None) 
     return ParameterError(f"{parameter.name} is {value!r}; allowed: {allowed}")
 
 # %% ../../nbs/base/parameters.ipynb #d0ef33f2
+def limits_of(paper: Paper) -> dict[str, Range | Choice]:
+    "What the parameters may be, by name; of the scales those that the paper has."
+    scales = Choice(*(s for s in SCALES if s in (paper.scales or SCALES)))
+    return COMMON_LIMITS | {"scale": scales} | paper.limits
+
+
 def completed(
     paper: Paper,
     declared: list[Parameter],
@@ -182,8 +188,7 @@ def completed(
 ) -> SimpleNamespace:
     "All values, checked: given, else default, None the scale's preset; or a `ParameterError`."
     check_names(list(given), declared, paper.name)
-    limits, values = COMMON_LIMITS | paper.limits, {}
-    limits["scale"] = Choice(*(s for s in SCALES if s in (paper.scales or SCALES)))
+    limits, values = limits_of(paper), {}
     for p in declared:
         values[p.name] = check_value(p, given.get(p.name, p.default), limits.get(p.name))
     defaults = {p.name: p.default for p in declared}

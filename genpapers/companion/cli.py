@@ -18,8 +18,8 @@ import click
 from .. import __version__
 from ..base.files import UserError, project_root, user_path
 from ..base.paper import PAPERS, SCALES, Paper, available_papers, find_paper, pages_beside
-from ..base.parameters import COMMON_LIMITS, Parameter, check_names
-from ..base.parameters import declared_parameters, environment_parameters
+from ..base.parameters import Parameter, check_names
+from ..base.parameters import declared_parameters, environment_parameters, limits_of
 from .ledger import absent, entries, find_reproductions
 from .reproduce import Job, make_job, run_jobs
 from .tables import cell_text, duration, run_folders, run_row, show
@@ -72,7 +72,7 @@ def _parameter_row(parameter: Parameter, paper: Paper) -> dict:
         defaults = {s: s for s in scales}
     elif parameter.default is not None:
         defaults = dict.fromkeys(scales, parameter.default)
-    limit = (COMMON_LIMITS | paper.limits).get(parameter.name)
+    limit = limits_of(paper).get(parameter.name)
     facts = {"parameter": parameter.name, "type": parameter.type} | defaults
     return facts | {"allowed": limit, "help": parameter.help}
 
