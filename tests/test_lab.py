@@ -15,6 +15,7 @@ from genpapers.base.paper import PAPERS, find_paper
 EXPLORERS = {
     "start": "start-explorer",
     "mnist_style": "explorer",
+    "flics_digits": "flnb0020",
     "nfpi": "nfpi-nb-explorer",
     "amr": "explorer",
 }  # notebook -> its explorer's cell

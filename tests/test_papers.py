@@ -12,6 +12,7 @@ from PIL import Image
 from places import ROOT
 
 from genpapers.base.paper import available_papers, find_paper
+from genpapers.comparison.methods import METHODS
 
 PAPERS = [p for p in available_papers() if (ROOT / p.notebook).is_file()]
 every_paper = pytest.mark.parametrize("paper", PAPERS, ids=lambda p: p.name)
@@ -56,7 +57,7 @@ def run_beside(paper, runs_dir: Path, figures: Path) -> dict:
 def test_methods_are_compared_on_the_papers_own_trainings(shared, tmp_path):
     results = run_beside(find_paper("comparison"), shared / "runs", tmp_path)
     assert set(results["figures"]) == set(find_paper("comparison").figures)
-    assert set(results["numbers"]["measures"]) == {p.name for p in PAPERS}
+    assert set(results["numbers"]["measures"]) == {m.paper for m in METHODS}
 
 
 def test_the_ledger_reads_what_was_found(tmp_path):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COMMON_LIMITS', 'PATHS', 'NEVER_NONE', 'PLACES', 'ParameterError', 'Parameter', 'notebook_cells', 'parameters_cell',
            'parse_declaration', 'declared_parameters', 'environment_parameters', 'check_names', 'check_value',
-           'completed', 'resolve']
+           'limits_of', 'completed', 'resolve']
 
 # %% ../../nbs/base/parameters.ipynb #0e07f82a
 import ast
@@ -150,7 +150,19 @@ def _coerced(value: object, type_name: str) -> object:
         return [v.strip() for v in value.split(",")]
     if type_name == "str" and isinstance(value, (int, float, Path)) and not isinstance(value, bool):
         return str(value)
+    if type_name == "list" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return [value]
     return list(value) if type_name == "list" and isinstance(value, tuple) else value
+
+
+def _number(value: object) -> object:
+    "The number that a text spells, otherwise the value."
+    for kind in (int, float) if isinstance(value, str) else ():
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
 
 
 def check_value(parameter: Parameter, value: object, limit: Range | Choice | None) -> object:
@@ -158,6 +170,8 @@ def check_value(parameter: Parameter, value: object, limit: Range | Choice | Non
     if value is None:
         return None
     value = _coerced(value, parameter.type)
+    if isinstance(value, list) and isinstance(limit, Range):
+        value = [_number(v) for v in value]
     right_type = isinstance(value, _TYPES[parameter.type])
     if isinstance(value, bool) and parameter.type != "bool":
         right_type = False
@@ -174,6 +188,12 @@ def _refusal(parameter: Parameter, value: object, limit: Range | Choice | None) 
     return ParameterError(f"{parameter.name} is {value!r}; allowed: {allowed}")
 
 # %% ../../nbs/base/parameters.ipynb #d0ef33f2
+def limits_of(paper: Paper) -> dict[str, Range | Choice]:
+    "What the parameters may be, by name; of the scales those that the paper has."
+    scales = Choice(*(s for s in SCALES if s in (paper.scales or SCALES)))
+    return COMMON_LIMITS | {"scale": scales} | paper.limits
+
+
 def completed(
     paper: Paper,
     declared: list[Parameter],
@@ -182,7 +202,7 @@ def completed(
 ) -> SimpleNamespace:
     "All values, checked: given, else default, None the scale's preset; or a `ParameterError`."
     check_names(list(given), declared, paper.name)
-    limits, values = COMMON_LIMITS | paper.limits, {}
+    limits, values = limits_of(paper), {}
     for p in declared:
         values[p.name] = check_value(p, given.get(p.name, p.default), limits.get(p.name))
     defaults = {p.name: p.default for p in declared}
