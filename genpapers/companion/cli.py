@@ -22,8 +22,8 @@ from .. import __version__
 from ..base.code import entry_of
 from ..base.files import UserError, file_digest, project_root, user_path
 from ..base.paper import PAPERS, SCALES, Paper, available_papers, find_paper, pages_beside
-from ..base.parameters import COMMON_LIMITS, Parameter, ParameterError, check_names
-from ..base.parameters import declared_parameters, environment_parameters
+from ..base.parameters import Parameter, ParameterError, check_names
+from ..base.parameters import declared_parameters, environment_parameters, limits_of
 from .ledger import absent, entries, find_reproductions
 from .reproduce import Job, Outcome, make_job, run_jobs
 from .tables import cell_text, duration, run_folders, run_row, show
@@ -88,12 +88,13 @@ def list_papers(as_json: bool) -> None:
 
 def _parameter_row(parameter: Parameter, paper: Paper) -> dict:
     "A parameter's line: type, default at each scale, what is allowed, help."
-    defaults = {s: paper.scales[s].get(parameter.name) for s in SCALES}
+    scales = [s for s in SCALES if s in paper.scales]
+    defaults = {s: paper.scales[s].get(parameter.name) for s in scales}
     if parameter.name == "scale":
-        defaults = {s: s for s in SCALES}
+        defaults = {s: s for s in scales}
     elif parameter.default is not None:
-        defaults = dict.fromkeys(SCALES, parameter.default)
-    limit = (COMMON_LIMITS | paper.limits).get(parameter.name)
+        defaults = dict.fromkeys(scales, parameter.default)
+    limit = limits_of(paper).get(parameter.name)
     facts = {"parameter": parameter.name, "type": parameter.type} | defaults
     return facts | {"allowed": limit, "help": parameter.help}
 
