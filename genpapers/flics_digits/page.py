@@ -130,5 +130,6 @@ PAPER = Paper(
         "explorer": "samples of both sites, coloured by whose digits they are",
     },
     plan="genpapers.flics_digits.plan:plan",
+    trained="genpapers.flics_digits.trained:trained",
     minutes={"smoke": 0.5, "quick": 4, "hour": 60, "paper": 10_000_000},
 )
