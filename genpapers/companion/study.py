@@ -141,7 +141,7 @@ def _caption(
     link: str,  # to the file, as seen from the notebook; empty: none
 ) -> str:
     "A figure's caption as HTML."
-    where = f" In the paper: {figure.where}." if figure.where else ""
+    where = f" Published as {figure.where}." if figure.where else ""
     file = f' <a href="{escape(link)}">{escape(facts["file"])}</a>' if link else ""
     lines = [f"<b>Figure {facts['number']}.</b> {escape(figure.title)}.{escape(where)}{file}"]
     if facts["mark"]:
@@ -234,18 +234,18 @@ class Study:
         "Keep a place for the table of claims and for the figure that says most: `finish` fills it."
         self._find_figure(figure)
         self.displays["claims"] = display(Markdown(_LATER), display_id=True)
-        self.displays[figure] = display(Markdown(""), display_id=True)
+        for part in ("picture", "caption"):
+            self.displays[figure, part] = display(Markdown(""), display_id=True)
 
     def _fill(self, rows: list[dict]) -> None:
         "Fill the place of `show_result`."
         short = ("name", "statement", "published", "ours", "over seeds", "verdict")
         table = markdown_table([{k: row[k] for k in short} for row in rows])
         words = f"At scale {self.parameters.scale}; the rules that decide stand at the end."
+        contents = self.pictures | {"claims": {"text/markdown": f"{words}\n\n{table}"}}
         for name, place in self.displays.items():
-            if place and name == "claims":
-                place.update(Markdown(f"{words}\n\n{table}"))
-            elif place and name in self.pictures:
-                place.update(self.pictures[name], raw=True)
+            if place and name in contents:
+                place.update(contents[name], raw=True)
 
     def load(self, name: str, split: str = "train") -> Images:
         "A data set, noted in the results."
@@ -345,11 +345,12 @@ class Study:
         figure = self._find_figure(name)
         words = f"Figure {facts['number']}. {figure.alt or figure.title}."
         data = {"image/png": base64.b64encode(picture).decode(), "text/plain": words}
-        self.pictures[name] = data
         display(data, metadata={"image/png": {"alt": words}}, raw=True)
         caption = _caption(figure, facts, _link_from_notebooks(path))
         below = f"Figure {facts['number']}. {figure.title} ({facts['mark']})"
-        display({"text/html": caption, "text/plain": below}, raw=True)
+        written = {"text/html": caption, "text/plain": below}
+        display(written, raw=True)
+        self.pictures |= {(name, "picture"): data, (name, "caption"): written}
         self.figures[name] = facts | {"sha256": file_digest(path)}
 
     def record(self, name: str, value: object) -> None:

@@ -51,13 +51,13 @@ def _with_page_links(text: str | list[str], folder: str) -> str:
 
 # %% ../../nbs/docs/site.ipynb #site-figure
 _FILE = re.compile(r'href="(\.\./figures/[^"]+)"')
-_FIGURE = """<figure class="shown" id="figure-{n}" style="max-width: {width}px">
-<button type="button" popovertarget="figure-{n}-whole" aria-label="Enlarge figure {n}">\
+_FIGURE = """<figure class="shown" id="{name}" style="max-width: {width}px">
+<button type="button" popovertarget="{name}-whole" aria-label="Enlarge figure {n}">\
 <img src="{src}" alt="{alt}"></button>
 <figcaption>{caption}</figcaption>
 </figure>
-<div popover class="whole" id="figure-{n}-whole">\
-<button type="button" popovertarget="figure-{n}-whole" popovertargetaction="hide" \
+<div popover class="whole" id="{name}-whole">\
+<button type="button" popovertarget="{name}-whole" popovertargetaction="hide" \
 aria-label="Close figure {n}"><img src="{src}" alt=""></button></div>"""
 _SHARE = 0.75  # of a figure's pixels are the page's, so that letters are not larger than the text's
 
@@ -67,25 +67,45 @@ def _text(output: dict, kind: str) -> str:
     return "".join(output.get("data", {}).get(kind, ""))
 
 
-def _figure(picture: dict, caption: str) -> dict:
-    "One output of a picture's and its caption's."
+def _page_output(html: str) -> dict:
+    "An output that is HTML."
+    return {"output_type": "display_data", "metadata": {}, "data": {"text/html": html}}
+
+
+def _figure(picture: dict, caption: str, seen: set[str]) -> dict:
+    "One output of a picture's and its caption's; `seen` are the figures further up on the page."
     encoded = _text(picture, "image/png")
     file, n = _FILE.search(caption), re.search(r"Figure (\d+)", caption)[1]
+    name = f"figure-{n}-again" if n in seen else f"figure-{n}"
+    seen.add(n)
     src = file[1] if file else f"data:image/png;base64,{encoded}"
     width = round(_SHARE * Image.open(BytesIO(base64.b64decode(encoded))).width)
     alt = escape(_text(picture, "text/plain"))
-    shown = _FIGURE.format(n=n, width=width, src=src, alt=alt, caption=caption)
-    return {"output_type": "display_data", "metadata": {}, "data": {"text/html": shown}}
+    facts = {"n": n, "name": name, "width": width, "src": src, "alt": alt, "caption": caption}
+    return _page_output(_FIGURE.format(**facts))
 
 
-def with_figures(outputs: list[dict]) -> list[dict]:
+def _picture(output: dict) -> dict:
+    "A picture without a caption, with its words for those who do not see it."
+    words = _text(output, "text/plain")
+    alt = "What the cell draws" if words.startswith("<") else escape(words)
+    src = f"data:image/png;base64,{_text(output, 'image/png').strip()}"
+    return _page_output(f'<img src="{src}" alt="{alt}">')
+
+
+def with_figures(
+    outputs: list[dict],  # of a cell
+    seen: set[str],  # numbers of the figures further up on the page; grows
+) -> list[dict]:
     "A cell's outputs, with pictures and the captions that follow them as figures."
     found, rest = [], list(outputs)
     while rest:
         caption = _text(rest[1], "text/html") if rest[1:] else ""
         output = rest.pop(0)
         if _text(output, "image/png") and 'class="figure-caption"' in caption:
-            output, _ = _figure(output, caption), rest.pop(0)
+            output, _ = _figure(output, caption, seen), rest.pop(0)
+        elif _text(output, "image/png") and not _text(output, "text/html"):
+            output = _picture(output)
         found.append(output)
     return found
 
@@ -98,13 +118,14 @@ def _write_page(
     "Write what a notebook shows as a notebook; the names that it documents."
     FilterDefaults()(page := read_nb(notebook))
     tags = [tag for cell in page.cells for tag in cell.metadata.get("tags", ())]
+    seen = set()
     for cell in page.cells:
         if cell.cell_type == "markdown":
             cell.source = _with_page_links(cell.source, folder)
         elif "parameters" in tags:
             cell.source = f"#| code-fold: true\n#| code-summary: Code\n{cell.source}"
         if cell.get("outputs"):
-            cell["outputs"] = with_figures(cell["outputs"])
+            cell["outputs"] = with_figures(cell["outputs"], seen)
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             for kind in {"text/html", "text/markdown"} & set(data):

@@ -68,14 +68,14 @@ _FIGURES = {
         "Style vectors of the test set in pairs of dimensions, simple model",
         alt="Scatter plots of every pair of style dimensions, coloured by digit, beside a dashed"
         " circle of radius 2",
-        where="pair grid of the notebook, simple model",
+        where="the notebook's pair grid of the simple model",
         parameters=_SIMPLE,
     ),
     "styles_adversarial": Figure(
         "Style vectors of the test set in pairs of dimensions, adversarial model",
         alt="Scatter plots of every pair of style dimensions, coloured by digit, beside a dashed"
         " circle of radius 2",
-        where="pair grid of the notebook, adversarial model",
+        where="the notebook's pair grid of the adversarial model",
         parameters=_EPOCHS,
     ),
     "reconstructions_simple": Figure(
@@ -104,13 +104,13 @@ _FIGURES = {
     "generated_simple": Figure(
         "The ten digits in random styles, simple model",
         alt="Rows of the digits 0 to 9, each row block drawn with styles of another deviation",
-        where="generated digits of the notebook, simple model",
+        where="the notebook's generated digits of the simple model",
         parameters=_SIMPLE,
     ),
     "generated_adversarial": Figure(
         "The ten digits in random styles, adversarial model",
         alt="Rows of the digits 0 to 9, each row block drawn with styles of another deviation",
-        where="generated digits of the notebook, adversarial model",
+        where="the notebook's generated digits of the adversarial model",
         parameters=_EPOCHS,
     ),
     "explorer": Figure(
