@@ -46,6 +46,8 @@ def _value_in_words(name: str, value: object) -> str:
     "A parameter's value as a figure has it: of a folder its name alone."
     if name in PATHS and value:
         return Path(value).name
+    if isinstance(value, float):
+        return f"{value:g}"
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
@@ -239,8 +241,11 @@ class Study:
 
     def _fill(self, rows: list[dict]) -> None:
         "Fill the place of `show_result`."
-        short = ("name", "statement", "published", "ours", "over seeds", "verdict")
-        table = markdown_table([{k: row[k] for k in short} for row in rows])
+        short = ("verdict", "published", "ours", "over seeds")
+        claims = [f"**{row['name']}.** {row['statement']}" for row in rows]
+        table = markdown_table(
+            [{"claim": c} | {k: row[k] for k in short} for c, row in zip(claims, rows)]
+        )
         words = f"At scale {self.parameters.scale}; the rules that decide stand at the end."
         contents = self.pictures | {"claims": {"text/markdown": f"{words}\n\n{table}"}}
         for name, place in self.displays.items():

@@ -60,6 +60,7 @@ _FIGURE = """<figure class="shown" id="{name}" style="max-width: {width}px">
 <button type="button" popovertarget="{name}-whole" popovertargetaction="hide" \
 aria-label="Close figure {n}"><img src="{src}" alt=""></button></div>"""
 _SHARE = 0.75  # of a figure's pixels are the page's, so that letters are not larger than the text's
+_FILM = 600  # what has fewer pixels is shown with all of them
 
 
 def _text(output: dict, kind: str) -> str:
@@ -79,7 +80,8 @@ def _figure(picture: dict, caption: str, seen: set[str]) -> dict:
     name = f"figure-{n}-again" if n in seen else f"figure-{n}"
     seen.add(n)
     src = file[1] if file else f"data:image/png;base64,{encoded}"
-    width = round(_SHARE * Image.open(BytesIO(base64.b64decode(encoded))).width)
+    pixels = Image.open(BytesIO(base64.b64decode(encoded))).width
+    width = pixels if pixels < _FILM else round(_SHARE * pixels)
     alt = escape(_text(picture, "text/plain"))
     facts = {"n": n, "name": name, "width": width, "src": src, "alt": alt, "caption": caption}
     return _page_output(_FIGURE.format(**facts))
@@ -123,7 +125,8 @@ def _write_page(
         if cell.cell_type == "markdown":
             cell.source = _with_page_links(cell.source, folder)
         elif "parameters" in tags:
-            cell.source = f"#| code-fold: true\n#| code-summary: Code\n{cell.source}"
+            name = "Parameters and their presets" if cell.metadata.get("tags") else "Code"
+            cell.source = f"#| code-fold: true\n#| code-summary: {name}\n{cell.source}"
         if cell.get("outputs"):
             cell["outputs"] = with_figures(cell["outputs"], seen)
         for output in cell.get("outputs", []):
