@@ -56,6 +56,8 @@ def cell_text(
     longest: int = 60,  # characters
 ) -> str:
     "A value as a table's cell shows it: numbers with four digits, the rest cut."
+    if value == "inf":  # as JSON has it
+        return "∞"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):
