@@ -82,8 +82,10 @@ _FIGURES = {
         parameters=_DIGITS,
     ),
     "probes": Figure(
-        "Test accuracy of the linear probe that learns alongside, where its validation accuracy is best; claims C1 and C2 compare the means over seeds",
-        alt="A large dot for each method's mean over seeds, a small one for each seed, a bar from the smallest to the largest",
+        "Test accuracy of the linear probe that learns alongside, where its validation accuracy"
+        " is best; claims C1 and C2 compare the means over seeds",
+        alt="A large dot for each method's mean over seeds, a small one for each seed, a bar from"
+        " the smallest to the largest",
         parameters=("niterations", "seeds", "dataset"),
     ),
     "walk": Figure(

@@ -65,7 +65,8 @@ CLAIMS = (
 _GAME = ("niterations", "batch_size", "dataset")
 _FIGURES = {
     "accuracy": Figure(
-        "Test accuracy on each style: baseline, main model with real and with synthetic pairs, with 95 % intervals",
+        "Test accuracy on each style: baseline, main model with real and with synthetic pairs,"
+        " with 95 % intervals",
         alt="A dot with an interval for each style and model, the published value as a stroke",
         parameters=_GAME,
     ),
@@ -85,7 +86,8 @@ _FIGURES = {
         parameters=("dataset",),
     ),
     "panel": Figure(
-        "Monitoring panel: data, segmentation, reconstruction, segmentations of the source of pairs and their images, the model's own chain",
+        "Monitoring panel: data, segmentation, reconstruction, segmentations of the source of"
+        " pairs and their images, the model's own chain",
         alt="Ten rows of seven pictures",
         parameters=_GAME,
     ),
@@ -106,7 +108,8 @@ _FIGURES = {
     ),
     "inference": Figure(
         "Inference at work: one image, and the marginals of its digit and style over the sweeps",
-        alt="An image, its segmentation, and two tables that turn from spread to certain from left to right",
+        alt="An image, its segmentation, and two tables that turn from spread to certain from"
+        " left to right",
         parameters=("niterations", "sweeps"),
     ),
 }

@@ -72,7 +72,8 @@ _FIGURES = {
     ),
     "curves": Figure(
         "Loss terms of all models, and the information of their codes, over training",
-        alt="Curves for each model: running averages of the terms in nats for each unit, and bits of information",
+        alt="Curves for each model: running averages of the terms in nats for each unit, and bits"
+        " of information",
         parameters=_MODEL,
     ),
     "information": Figure(
@@ -92,12 +93,14 @@ _FIGURES = {
     ),
     "random_codes": Figure(
         "Forty images of random codes, all models",
-        alt="Four rows of ten images for each model, learned symmetrically on the left and by ELBO on the right",
+        alt="Four rows of ten images for each model, learned symmetrically on the left and by"
+        " ELBO on the right",
         parameters=_MODEL,
     ),
     "limiting": Figure(
         "Forty images of the limiting distribution, all models",
-        alt="Four rows of ten images for each model, learned symmetrically on the left and by ELBO on the right; what was learned symmetrically stays varied",
+        alt="Four rows of ten images for each model, learned symmetrically on the left and by"
+        " ELBO on the right; what was learned symmetrically stays varied",
         parameters=_MODEL,
     ),
     "chain": Figure(
