@@ -60,8 +60,7 @@ _SIMPLE = ("epochs_simple", "dataset")
 _FIGURES = {
     "curves": Figure(
         "Losses and distribution error over the epochs",
-        alt="Learning curves of both models. The adversarial model's distribution error falls and"
-        " its discriminator's losses stay near 0.69",
+        alt="A plot for each loss and score over the epochs, a colour for each model",
         parameters=_SHORT,
     ),
     "styles_simple": Figure(
@@ -91,8 +90,7 @@ _FIGURES = {
     ),
     "accuracy": Figure(
         "Accuracy per digit, both models, with 95 % intervals",
-        alt="A dot with an interval for every digit and model; the intervals overlap where the"
-        " models do not differ",
+        alt="A dot with an interval for every digit and model",
         parameters=_SHORT,
     ),
     "errors": Figure(

@@ -148,61 +148,59 @@ _FIGURES = {
     ),
     "tsne": Figure(
         "t-SNE map of the images, a colour for each class",
-        alt="Points in the plane that form a cloud for each class",
+        alt="Points in the plane, a colour for each class",
         parameters=("npoints",),
     ),
     "tsne_gaussians": Figure(
-        "Samples of one Gaussian for each class of the map: they overlap",
-        alt="Clouds of points, one for each class, that lie over each other",
+        "Samples of one Gaussian for each class of the map",
+        alt="Clouds of points, a colour for each class",
         parameters=("npoints",),
     ),
     "fpi": Figure(
-        "Samples of the same Gaussians after the fixed point iteration: small, and apart",
-        alt="Ten small clouds of points, none over another",
+        "Samples of the same Gaussians after the fixed point iteration",
+        alt="Clouds of points, a colour for each class",
         parameters=_PLANE,
     ),
     "fpi_convergence": Figure(
         "The iteration in the plane: how far a class moves, and how the divergences grow",
-        alt="Left: the largest step falls to the tolerance, later for a larger lambda. Right: mean"
-        " and smallest divergence grow and settle, higher for a larger lambda",
+        alt="Left: the largest step over the iterations, a line for each lambda. Right:"
+        " divergences",
         parameters=("npoints",),
     ),
     "fpi_iteration": Figure(
         "Stages of the iteration: ellipses of one and two standard deviations",
-        alt="Six pictures from left to right: overlapping ellipses leave each other and shrink",
+        alt="Pictures of coloured ellipses at growing numbers of iterations",
         parameters=_PLANE,
     ),
     "fpi_film": Figure(
         "The iteration as a film",
-        alt="Animation: overlapping ellipses leave each other and shrink",
+        alt="Animation: coloured ellipses that move and change their size",
         parameters=_PLANE,
     ),
     "latent_kl": Figure(
         "Divergences of all pairs of the flow's class Gaussians, before and after the iteration,"
         " on one scale of colours",
-        alt="Two tables of coloured cells, a row and a column for each class; after the iteration"
-        " every cell is of a larger divergence",
+        alt="Two tables of coloured cells, a row and a column for each class, on one scale",
         parameters=_FLOW,
     ),
     "latent_convergence": Figure(
         "The iteration in latent space: how far a class moves, and how the divergences grow",
-        alt="Left: the largest step of a class falls. Right: mean and smallest divergence grow",
+        alt="Left: the largest step of a class over the iterations. Right: divergences",
         parameters=_FLOW,
     ),
     "lambda": Figure(
         "Divergence against lambda, with the closed form for equidistant classes",
-        alt="The mean divergence grows with lambda along the dashed closed form, in a band from"
-        " the smallest to the largest",
+        alt="Mean divergence with a band from smallest to largest, and a dashed line",
         parameters=_FLOW,
     ),
     "latent_tsne": Figure(
         "t-SNE maps of test images' latents, without the iteration and with it",
-        alt="Two maps, a colour for each class: mixed without the iteration, in islands with it",
+        alt="Two maps of points, a colour for each class",
         parameters=_FLOW,
     ),
     "samples": Figure(
         "Samples of each class, rows by temperature",
-        alt="A column for each class; low temperatures are smooth, high ones varied and noisy",
+        alt="A column of images for each class, rows by temperature",
         parameters=("niterations", "num_flows", "hidden"),
     ),
     "interpolation": Figure(

@@ -93,14 +93,12 @@ _FIGURES = {
     ),
     "random_codes": Figure(
         "Forty images of random codes, all models",
-        alt="Four rows of ten images for each model, learned symmetrically on the left and by"
-        " ELBO on the right",
+        alt="Four rows of ten images for each model, symmetric on the left, ELBO on the right",
         parameters=_MODEL,
     ),
     "limiting": Figure(
         "Forty images of the limiting distribution, all models",
-        alt="Four rows of ten images for each model, learned symmetrically on the left and by"
-        " ELBO on the right; what was learned symmetrically stays varied",
+        alt="Four rows of ten images for each model, symmetric on the left, ELBO on the right",
         parameters=_MODEL,
     ),
     "chain": Figure(
