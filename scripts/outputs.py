@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from genpapers.base.files import write_atomically
 from genpapers.base.paper import available_papers, pages_beside
 
-WIDGET, LARGEST = "application/vnd.jupyter.widget-view+json", 300_000
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def clean_outputs(outputs: list[dict]) -> list[dict]:
@@ -24,7 +24,8 @@ def clean_outputs(outputs: list[dict]) -> list[dict]:
         is_widget = data.pop(WIDGET, None) is not None
         if output.get("name") == "stderr" or (is_widget and "image/png" not in data):
             continue  # warnings name folders; without its picture a widget shows nothing
-        fixed = {"metadata": {}, "execution_count": None, "data": data}
+        words = {kind: facts for kind, facts in output.get("metadata", {}).items() if kind in data}
+        fixed = {"metadata": words, "execution_count": None, "data": data}
         cleaned.append({k: fixed.get(k, v) for k, v in output.items()})
     return cleaned
 
@@ -40,13 +41,13 @@ def with_outputs(notebook: dict, executed: dict) -> dict:
     return notebook
 
 
-def write_with_outputs(path: Path, executed: dict) -> None:
-    "Write a notebook with the outputs of its execution."
+def write_with_outputs(path: Path, executed: dict) -> int:
+    "Write a notebook with the outputs of its execution; its size in bytes."
     notebook = with_outputs(json.loads(path.read_text(encoding="utf-8")), executed)
     text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     size = write_atomically(path, text).stat().st_size
-    above = "" if size <= LARGEST else f", which is above {LARGEST // 1000} kB"
-    print(f"{path.relative_to(ROOT)}: {size / 1000:.0f} kB{above}")
+    print(f"{path.relative_to(ROOT)}: {size / 1000:.0f} kB")
+    return size
 
 
 def main() -> None:

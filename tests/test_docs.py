@@ -12,7 +12,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from browser import chromium
 from filelock import FileLock
-from places import NOTEBOOKS, ROOT, environment, relative
+from PIL import Image
+from places import NOTEBOOKS, ROOT, cells, environment, relative
 
 from genpapers.base.paper import available_papers
 
@@ -145,6 +146,41 @@ def test_a_paper_shows_its_figures_and_claims(site, page, paper):
     assert page.locator("main .cell-output img").count() >= 4
     text = page.locator("main").inner_text()
     assert all(claim.statement[:40] in text for claim in paper.claims) and "verdict" in text
+
+
+FIGURES = """[...document.querySelectorAll('figure.shown')].map(f => {
+    const i = f.querySelector('img'), name = f.querySelector('figcaption a');
+    return [i.naturalWidth, i.naturalHeight, i.alt, f.innerText, name && name.getAttribute('href')];
+})"""
+
+
+@pytest.mark.parametrize("paper", available_papers(), ids=lambda p: p.name)
+def test_figures_are_whole(site, page, paper):
+    "Each is the saved file, has words for those who do not see it, and a caption with its number."
+    outputs = [o for c in cells(ROOT / paper.notebook) for o in c.get("outputs", ())]
+    html = ["".join(o.get("data", {}).get("text/html", "")) for o in outputs]
+    captions = [text for text in html if "figure-caption" in text]
+    page.goto((site / f"{paper.name}.html").as_uri())
+    shown = page.evaluate(FIGURES)
+    assert len(shown) == len(captions)
+    for width, height, alt, text, file in shown:
+        assert re.match(r"Figure \d+\. .", alt) and re.match(r"Figure \d+\. .", text)
+        if file:
+            with Image.open(ROOT / "figures" / file.partition("figures/")[2]) as saved:
+                assert (width, height) == saved.size, file
+
+
+def test_a_click_shows_the_whole_figure(site, page):
+    page.goto((site / "mnist_style.html").as_uri())
+    buttons = page.locator("figure.shown > button")
+    if not buttons.count():
+        pytest.skip("the notebook's outputs are of a time before its figures had captions")
+    whole = page.locator(".whole").first
+    assert not whole.is_visible()
+    buttons.first.click()
+    assert whole.is_visible()
+    page.keyboard.press("Escape")
+    assert not whole.is_visible()
 
 
 def test_a_library_page_documents_what_it_exports(site, page):

@@ -40,7 +40,7 @@ METHOD_TITLES = {
     "mixup": "AMR mixup",
     "mixup2": "AMR mixup per channel",
     "fm": "AMR Bernoulli",
-    "fm2": "AMR Bernoulli, one p",
+    "fm2": "AMR Bernoulli, one rate per batch",
     "k3": "AMR mixup, k=3",
     "k3fm": "AMR Bernoulli, k=3",
     "k4": "AMR mixup, k=4",

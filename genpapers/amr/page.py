@@ -7,7 +7,7 @@ __all__ = ['CLAIMS', 'PAPER']
 
 # %% ../../nbs/amr/page.ipynb #96a0f844
 from .experiments import METHOD_RECIPES
-from ..base.paper import Choice, Claim, Paper, Range
+from ..base.paper import Choice, Claim, Figure, Paper, Range
 
 CLAIMS = (
     Claim(
@@ -43,6 +43,78 @@ CLAIMS = (
 )
 
 # %% ../../nbs/amr/page.ipynb #f17947d3
+_DIGITS = ("niterations", "nfeatures", "dataset")
+_SPRITES = ("niterations",)
+_FIGURES = {
+    "interpolations": Figure(
+        "Rows from one picture to another, by every method",
+        alt="Rows of digits for each method that turn from the left picture into the right one",
+        parameters=_DIGITS,
+    ),
+    "triangles": Figure(
+        "Three pictures at the corners, their mixes between",
+        alt="A triangle of digits: a picture at each corner, mixes of the three between",
+        parameters=_DIGITS,
+    ),
+    "panels": Figure(
+        "Inputs, reconstructions, partners, their reconstructions, mixes",
+        alt="Five rows of digits for each method; the last one shows half-way mixes",
+        parameters=_DIGITS,
+    ),
+    "class_mixes": Figure(
+        "Mixes with the attributes that were asked for, from the supervised mixer",
+        alt="Rows of mixes, beside each the attributes asked for and those that a classifier reads",
+        parameters=("supervised_niterations", "dataset"),
+    ),
+    "consistency": Figure(
+        "Where the encoder finds mixes: arrows from a mix to the code of its picture",
+        alt="Dots of codes in the plane, a colour for each class, with short or long arrows",
+        parameters=_DIGITS,
+    ),
+    "tsne": Figure(
+        "Codes of test pictures as t-SNE maps",
+        alt="A map for each method, a colour for each class",
+        parameters=_DIGITS,
+    ),
+    "curves": Figure(
+        "Losses and probe accuracy over the iterations",
+        alt="A curve for each method with a band over seeds",
+        parameters=_DIGITS,
+    ),
+    "probes": Figure(
+        "Test accuracy of the linear probe that learns alongside, where its validation accuracy"
+        " is best; claims C1 and C2 compare the means over seeds",
+        alt="A large dot for each method's mean over seeds, a small one for each seed, a bar from"
+        " the smallest to the largest",
+        parameters=("niterations", "seeds", "dataset"),
+    ),
+    "walk": Figure(
+        "A walk from digit to digit, a row for each method",
+        alt="Animation: digits that turn into each other, a row for each method",
+        parameters=_DIGITS,
+    ),
+    "sprites": Figure(
+        "dSprites: inputs, reconstructions, partners, mixes",
+        alt="Rows of white shapes on black; the last one of each block shows mixes",
+        parameters=_SPRITES,
+    ),
+    "sprites_reconstructions": Figure(
+        "dSprites: reconstructions by every method, and samples of a VAE",
+        alt="A row of white shapes on black for each method, below the inputs",
+        parameters=_SPRITES,
+    ),
+    "sprites_interpolations": Figure(
+        "dSprites: rows from one picture to another, by every method",
+        alt="Rows of white shapes that move and turn from the left picture to the right one",
+        parameters=_SPRITES,
+    ),
+    "sprites_curves": Figure(
+        "dSprites: losses and disentanglement scores over the iterations",
+        alt="A curve for each method",
+        parameters=_SPRITES,
+    ),
+}
+
 _SMALL = {
     "dataset": "mnist5k",
     "nfeatures": 8,
@@ -141,21 +213,7 @@ PAPER = Paper(
         "sprites_lr": Range(1e-7, 1.0),
     },
     claims=CLAIMS,
-    figures={
-        "interpolations": "rows from one picture to another, by every method",
-        "triangles": "three pictures at the corners, their mixes between",
-        "panels": "inputs, reconstructions, partners, their reconstructions, mixes",
-        "class_mixes": "mixes with the attributes asked for, from the supervised mixer",
-        "consistency": "where the encoder finds mixes",
-        "tsne": "codes of test pictures",
-        "curves": "losses and probe accuracy over the iterations",
-        "probes": "probe accuracies by method, a dot per seed",
-        "walk": "animated interpolation (GIF)",
-        "sprites": "dSprites: inputs, reconstructions, partners, mixes",
-        "sprites_reconstructions": "dSprites: reconstructions by every method, samples of a VAE",
-        "sprites_interpolations": "dSprites: rows from one picture to another, by every method",
-        "sprites_curves": "dSprites: losses and disentanglement scores over the iterations",
-    },
+    figures=_FIGURES,
     plan="genpapers.amr.plan:plan",
     trained="genpapers.amr.trained:trained",
     idle=_idle,

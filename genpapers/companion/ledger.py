@@ -8,7 +8,6 @@ __all__ = ['Reproduction', 'find_reproductions', 'entries', 'absent', 'overview'
 
 # %% ../../nbs/companion/ledger.ipynb #ld000003
 import os
-import statistics
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from ..base.files import read_json, write_json
 from ..base.paper import PAPERS, Claim, Paper, find_paper
 from ..base.parameters import PLACES
 from .reproduce import execution_name, make_job
-from .tables import cell_text, markdown_table
+from .tables import MARKS, cell_text, claim_cells
+from .tables import deviation_in_words, markdown_table
 
 # %% ../../nbs/companion/ledger.ipynb #ld000005
 @dataclass(frozen=True)
@@ -85,32 +85,13 @@ def find_reproductions(figures: Path) -> list[Reproduction]:
     return found
 
 # %% ../../nbs/companion/ledger.ipynb #ld000009
-def _in_words(value: object) -> str:
-    "A result in words, a line for each part of a nested one."
-    if isinstance(value, dict) and any(isinstance(v, dict) for v in value.values()):
-        return "<br>".join(f"{k}: {cell_text(v, 400)}" for k, v in value.items())
-    return cell_text(value, 400)
-
-
-def _deviation(claim: dict) -> str:
-    "Mean and deviation over seeds of what decides a claim."
-    if "over_seeds" not in claim:
-        return "not recorded"
-    parts = [
-        f"{k} {statistics.mean(v):.4g} ± {statistics.stdev(v):.2g} ({len(v)})"
-        for k, v in claim["over_seeds"].items()
-        if len(v) > 1
-    ]
-    return "<br>".join(parts) or "one seed"
-
-
 def _entry(r: Reproduction, claim: dict) -> dict:
     "A claim in a setting."
     facts = ("name", "statement", "where", "published", "rule", "ours", "verdict", "why")
     figure = r.figure_of(claim)
     entry = {"paper": r.paper, "setting": r.setting, "scale": r.scale, "differs": r.differs}
     entry |= {k: claim.get(k, "") for k in facts} | {"over_seeds": claim.get("over_seeds")}
-    return entry | {"deviation": _deviation(claim), "figure": figure and str(figure)}
+    return entry | {"deviation": deviation_in_words(claim), "figure": figure and str(figure)}
 
 
 def entries(found: Iterable[Reproduction]) -> list[dict]:
@@ -135,10 +116,6 @@ def absent(found: list[Reproduction]) -> list[str]:
     return sentences
 
 # %% ../../nbs/companion/ledger.ipynb #ld000015
-_MARKS = {"holds": "✓ holds", "fails": "✗ fails"}
-_MARKS["not decidable at this scale"] = "· not decidable"
-
-
 def _link(path: Path | None, start: Path, text: str = "") -> str:
     "A Markdown link that leads from a folder to a file."
     return f"[{text or path.stem}]({Path(os.path.relpath(path, start)).as_posix()})" if path else ""
@@ -160,7 +137,7 @@ def overview(found: list[Reproduction], start: Path) -> list[dict]:
             for r in mine:
                 if name in r.claims:
                     verdict = r.claims[name]["verdict"]
-                    verdicts[r.setting] = _MARKS.get(verdict, verdict)
+                    verdicts[r.setting] = MARKS.get(verdict, verdict)
                     figures.append(r.figure_of(r.claims[name]))
             row = {"claim": f"{paper} {name}", "statement": claim["statement"]}
             row |= {"published": f"{claim['published']} ({claim['where']})"} | verdicts
@@ -190,9 +167,7 @@ def _setting_line(r: Reproduction, start: Path) -> str:
 
 def _claim_row(r: Reproduction, claim: dict, start: Path) -> dict:
     "A claim's line for a setting."
-    verdict = _MARKS.get(claim["verdict"], claim["verdict"])
-    row = {"setting": r.setting, "ours": _in_words(claim["ours"]), "over seeds": _deviation(claim)}
-    row |= {"verdict": verdict, "reason": claim.get("why", "")}
+    row = {"setting": r.setting} | claim_cells(claim)
     return row | {"figure": _link(r.figure_of(claim), start)}
 
 

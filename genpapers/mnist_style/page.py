@@ -6,7 +6,7 @@
 __all__ = ['PAPER']
 
 # %% ../../nbs/mnist_style/page.ipynb #ef17caaa
-from ..base.paper import Choice, Claim, Paper, Range
+from ..base.paper import Choice, Claim, Figure, Paper, Range
 
 # %% ../../nbs/mnist_style/page.ipynb #cd3fd4b0
 _PUBLISHED = {
@@ -55,6 +55,68 @@ _CLAIMS = (
 )
 
 # %% ../../nbs/mnist_style/page.ipynb #385d13a6
+_SHORT, _EPOCHS = ("epochs", "epochs_simple", "dataset"), ("epochs", "dataset")
+_SIMPLE = ("epochs_simple", "dataset")
+_FIGURES = {
+    "curves": Figure(
+        "Losses and distribution error over the epochs",
+        alt="A plot for each loss and score over the epochs, a colour for each model",
+        parameters=_SHORT,
+    ),
+    "styles_simple": Figure(
+        "Style vectors of the test set in pairs of dimensions, simple model",
+        alt="Scatter plots of every pair of style dimensions, coloured by digit, beside a dashed"
+        " circle of radius 2",
+        where="the notebook's pair grid of the simple model",
+        parameters=_SIMPLE,
+    ),
+    "styles_adversarial": Figure(
+        "Style vectors of the test set in pairs of dimensions, adversarial model",
+        alt="Scatter plots of every pair of style dimensions, coloured by digit, beside a dashed"
+        " circle of radius 2",
+        where="the notebook's pair grid of the adversarial model",
+        parameters=_EPOCHS,
+    ),
+    "reconstructions_simple": Figure(
+        "Test images above their reconstructions, simple model",
+        alt="Ten digits, below each what the simple model makes of it, above it the class it reads",
+        parameters=_SIMPLE,
+    ),
+    "reconstructions_adversarial": Figure(
+        "Test images above their reconstructions, adversarial model",
+        alt="Ten digits, below each what the adversarial model makes of it, above it the class it"
+        " reads",
+        parameters=_EPOCHS,
+    ),
+    "accuracy": Figure(
+        "Accuracy per digit, both models, with 95 % intervals",
+        alt="A dot with an interval for every digit and model",
+        parameters=_SHORT,
+    ),
+    "errors": Figure(
+        "Distribution error per digit and style dimension; dark is far from the Gaussian",
+        alt="Two tables of numbers on one scale of blues, the simple model's and the adversarial"
+        " one's",
+        parameters=_SHORT,
+    ),
+    "generated_simple": Figure(
+        "The ten digits in random styles, simple model",
+        alt="Rows of the digits 0 to 9, each row block drawn with styles of another deviation",
+        where="the notebook's generated digits of the simple model",
+        parameters=_SIMPLE,
+    ),
+    "generated_adversarial": Figure(
+        "The ten digits in random styles, adversarial model",
+        alt="Rows of the digits 0 to 9, each row block drawn with styles of another deviation",
+        where="the notebook's generated digits of the adversarial model",
+        parameters=_EPOCHS,
+    ),
+    "explorer": Figure(
+        "One digit in each row, its first style number from -4 to 4",
+        alt="Ten rows of one digit each that changes its slant or stroke from left to right",
+        parameters=_EPOCHS,
+    ),
+}
 _QUICK = {
     "dataset": "mnist5k",
     "epochs": 30,
@@ -83,18 +145,7 @@ PAPER = Paper(
         "style_scale": Range(0, 100),
     },
     claims=_CLAIMS,
-    figures={
-        "curves": "losses and distribution error over the epochs",
-        "styles_simple": "style vectors of the test set, simple model",
-        "styles_adversarial": "style vectors of the test set, adversarial model",
-        "reconstructions_simple": "test images above their reconstructions, simple model",
-        "reconstructions_adversarial": "test images above their reconstructions, adversarial model",
-        "accuracy": "accuracy per digit, both models",
-        "errors": "distribution error per digit and style dimension, both models",
-        "generated_simple": "digits drawn from random styles, simple model",
-        "generated_adversarial": "digits drawn from random styles, adversarial model",
-        "explorer": "one digit per row, the first style dimension from left to right",
-    },
+    figures=_FIGURES,
     plan="genpapers.mnist_style.plan:plan",
     trained="genpapers.mnist_style.trained:trained",
     minutes={"smoke": 0.4, "quick": 1.8, "paper": 35},

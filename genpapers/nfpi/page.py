@@ -6,7 +6,7 @@
 __all__ = ['PAPER', 'standard_errors_apart', 'separates', 'samples_teach']
 
 # %% ../../nbs/nfpi/page.ipynb #nfpi-pa-imports
-from ..base.paper import Choice, Claim, Paper, Range
+from ..base.paper import Choice, Claim, Figure, Paper, Range
 
 # %% ../../nbs/nfpi/page.ipynb #nfpi-pa-scales
 _EVERYWHERE = dict(
@@ -138,24 +138,96 @@ _CLAIMS = (
 )
 
 # %% ../../nbs/nfpi/page.ipynb #nfpi-pa-paper
+_PLANE = ("planar_lambda", "npoints")
+_FLOW = ("niterations", "num_flows", "lambda_fpi")
+_CLASSIFIER = ("classifier_per_class", "classifier_steps", "classifier_width")
 _FIGURES = {
-    "data": "training images, a row per class",
-    "tsne": "t-SNE map of the images",
-    "tsne_gaussians": "samples of the class Gaussians of the map",
-    "fpi": "samples of the class Gaussians after the fixed point iteration",
-    "fpi_convergence": "steps and divergences of the iteration in the plane",
-    "fpi_iteration": "stages of the iteration",
-    "fpi_film": "the iteration as a film",
-    "latent_kl": "pairwise KL divergences of the flow's Gaussians before and after",
-    "latent_convergence": "the flow's fixed point iteration",
-    "lambda": "divergence against lambda, with the closed form",
-    "latent_tsne": "t-SNE of the flow's latents",
-    "samples": "samples per class at several temperatures",
-    "interpolation": "between class means",
-    "curves": "bits per dimension in training",
-    "accuracy": "accuracy of the flows",
-    "classifier": "accuracy of classifiers on real test images",
-    "confusion": "confusion matrices",
+    "data": Figure(
+        "Training images, a row for each class",
+        alt="Twelve images of every class, a class in each row",
+    ),
+    "tsne": Figure(
+        "t-SNE map of the images, a colour for each class",
+        alt="Points in the plane, a colour for each class",
+        parameters=("npoints",),
+    ),
+    "tsne_gaussians": Figure(
+        "Samples of one Gaussian for each class of the map",
+        alt="Clouds of points, a colour for each class",
+        parameters=("npoints",),
+    ),
+    "fpi": Figure(
+        "Samples of the same Gaussians after the fixed point iteration",
+        alt="Clouds of points, a colour for each class",
+        parameters=_PLANE,
+    ),
+    "fpi_convergence": Figure(
+        "The iteration in the plane: how far a class moves, and how the divergences grow",
+        alt="Left: the largest step over the iterations, a line for each lambda. Right:"
+        " divergences",
+        parameters=("npoints",),
+    ),
+    "fpi_iteration": Figure(
+        "Stages of the iteration: ellipses of one and two standard deviations",
+        alt="Pictures of coloured ellipses at growing numbers of iterations",
+        parameters=_PLANE,
+    ),
+    "fpi_film": Figure(
+        "The iteration as a film",
+        alt="Animation: coloured ellipses that move and change their size",
+        parameters=_PLANE,
+    ),
+    "latent_kl": Figure(
+        "Divergences of all pairs of the flow's class Gaussians, before and after the iteration,"
+        " on one scale of colours",
+        alt="Two tables of coloured cells, a row and a column for each class, on one scale",
+        parameters=_FLOW,
+    ),
+    "latent_convergence": Figure(
+        "The iteration in latent space: how far a class moves, and how the divergences grow",
+        alt="Left: the largest step of a class over the iterations. Right: divergences",
+        parameters=_FLOW,
+    ),
+    "lambda": Figure(
+        "Divergence against lambda, with the closed form for equidistant classes",
+        alt="Mean divergence with a band from smallest to largest, and a dashed line",
+        parameters=_FLOW,
+    ),
+    "latent_tsne": Figure(
+        "t-SNE maps of test images' latents, without the iteration and with it",
+        alt="Two maps of points, a colour for each class",
+        parameters=_FLOW,
+    ),
+    "samples": Figure(
+        "Samples of each class, rows by temperature",
+        alt="A column of images for each class, rows by temperature",
+        parameters=("niterations", "num_flows", "hidden"),
+    ),
+    "interpolation": Figure(
+        "Straight lines in latent space from one class mean to the next",
+        alt="Rows of images that turn from one class into the next",
+        parameters=("niterations", "num_flows", "hidden"),
+    ),
+    "curves": Figure(
+        "Bits per dimension and accuracy of the flows in training",
+        alt="A curve for each variant of the flow, of training batches and of test images",
+        parameters=_FLOW,
+    ),
+    "accuracy": Figure(
+        "Accuracy of the flows by Bayes' rule, with 95 % intervals",
+        alt="A dot with an interval for each variant of the flow, chance as a dotted line",
+        parameters=_FLOW,
+    ),
+    "classifier": Figure(
+        "Accuracy on real test images of classifiers that learned from samples or from real images",
+        alt="A dot with an interval for each set of training images, chance as a dotted line",
+        parameters=_CLASSIFIER,
+    ),
+    "confusion": Figure(
+        "Confusion matrices of these classifiers",
+        alt="A table for each classifier, a row for each true class; a dark diagonal is right",
+        parameters=_CLASSIFIER,
+    ),
 }
 
 PAPER = Paper(

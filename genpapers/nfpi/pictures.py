@@ -78,14 +78,15 @@ def iterates(
 
 
 def _draw_stage(ax: Axes, path: Sequence[Gaussians], i: int) -> None:
-    "Iterate i in the frame of the first and the last; the title says how many lie outside."
+    "Iterate i in the frame of the first and the last; a note says how many lie outside."
     g = path[i]
     draw_ellipses(ax, g)
     set_limits(ax, [path[0], path[-1]])
     low, high = (torch.tensor(ends) for ends in zip(ax.get_xlim(), ax.get_ylim()))
     outside = int(((g.mu.cpu() < low) | (g.mu.cpu() > high)).any(1).sum())
-    note = f"\n{outside} of {len(g.mu)} outside" if outside else ""
-    ax.set_title(f"iteration {i}{note}")
+    ax.set_title(f"iteration {i}")
+    note = f"{outside} of {len(g.mu)} outside" if outside else ""
+    ax.text(0, 1, note, transform=ax.transAxes, va="top", fontsize=7, color="0.3")
 
 
 @styled
@@ -120,7 +121,7 @@ def kl_heat(
     tables = {}
     for title, kl in (("before", before), ("after the fixed point iteration", after)):
         kl = kl.clone().fill_diagonal_(torch.nan).cpu().numpy()
-        tables[f"{title}\nmin {np.nanmin(kl):.4g}, mean {np.nanmean(kl):.4g}"] = kl
+        tables[f"KL divergences {title}\nmin {np.nanmin(kl):.4g}, mean {np.nanmean(kl):.4g}"] = kl
     both = np.stack(list(tables.values()))
     norm = LogNorm(np.nanmin(both), np.nanmax(both))
     return heat_maps(tables, classes, classes, norm)

@@ -12,9 +12,6 @@ from collections.abc import Callable
 
 from ipywidgets import HTML, HBox, Image, Layout, VBox, Widget
 from matplotlib.figure import Figure
-from PIL import Image as PILImage
-
-from .previews import fitted
 
 # %% ../../nbs/pictures/explorer.ipynb #ex000004
 def figure_png(fig: Figure, dpi: int = 80) -> bytes:
@@ -24,9 +21,6 @@ def figure_png(fig: Figure, dpi: int = 80) -> bytes:
     return content.getvalue()
 
 # %% ../../nbs/pictures/explorer.ipynb #ex000007
-_STILL = 12_000  # bytes of the picture for readers without a kernel
-
-
 class Explorer(HBox):
     "Controls beside the picture of their values; where there is no kernel, the picture alone."
 
@@ -53,6 +47,6 @@ class Explorer(HBox):
 
     def _repr_mimebundle_(self, **kwargs) -> dict:
         words = "An explorer; its controls move in JupyterLab."
-        still = fitted(PILImage.open(io.BytesIO(self.picture.value)), _STILL)
-        bundle = {"text/plain": words, "image/png": base64.b64encode(still).decode()}
+        still = base64.b64encode(self.picture.value).decode()
+        bundle = {"text/plain": words, "image/png": still}
         return super()._repr_mimebundle_(**kwargs) | bundle

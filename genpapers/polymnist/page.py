@@ -6,7 +6,7 @@
 __all__ = ['PUBLISHED', 'LABELS', 'PAPER', 'verdicts']
 
 # %% ../../nbs/polymnist/page.ipynb #pq000003
-from ..base.paper import Choice, Claim, Paper, Range
+from ..base.paper import Choice, Claim, Figure, Paper, Range
 
 # %% ../../nbs/polymnist/page.ipynb #pq000005
 _COLUMNS = ("m0", "m1", "m2", "m3", "m4", "avg")  # the five styles and their mean
@@ -62,6 +62,58 @@ CLAIMS = (
 )
 
 # %% ../../nbs/polymnist/page.ipynb #pq000010
+_GAME = ("niterations", "batch_size", "dataset")
+_FIGURES = {
+    "accuracy": Figure(
+        "Test accuracy on each style: baseline, main model with real and with synthetic pairs,"
+        " with 95 % intervals",
+        alt="A dot with an interval for each style and model, the published value as a stroke",
+        parameters=_GAME,
+    ),
+    "generated_main-real": Figure(
+        "Generated images, ten digits in five styles, pairs from real digits",
+        alt="A row for each style, a column for each digit",
+        parameters=_GAME,
+    ),
+    "generated_main-synthetic": Figure(
+        "Generated images, ten digits in five styles, pairs from the black box",
+        alt="A row for each style, a column for each digit",
+        parameters=_GAME,
+    ),
+    "original": Figure(
+        "Original images, ten digits in five styles",
+        alt="A row for each style, a column for each digit",
+        parameters=("dataset",),
+    ),
+    "panel": Figure(
+        "Monitoring panel: data, segmentation, reconstruction, segmentations of the source of"
+        " pairs and their images, the model's own chain",
+        alt="Ten rows of seven pictures",
+        parameters=_GAME,
+    ),
+    "chain": Figure(
+        "The model's own chain with nothing given: ten digits by rounds",
+        alt="A row for each round, from noise to digits on backgrounds",
+        parameters=_GAME,
+    ),
+    "curves": Figure(
+        "Learning curves of the five conditionals, the generator and the baseline",
+        alt="A plot for each loss or accuracy, training drawn through and tests dashed",
+        parameters=_GAME,
+    ),
+    "weights": Figure(
+        "Mean squared weight of every network over training",
+        alt="A curve for each network",
+        parameters=_GAME,
+    ),
+    "inference": Figure(
+        "Inference at work: one image, and the marginals of its digit and style over the sweeps",
+        alt="An image, its segmentation, and two tables that turn from spread to certain from"
+        " left to right",
+        parameters=("niterations", "sweeps"),
+    ),
+}
+
 _LENGTHS = dict.fromkeys(
     ("niterations_baseline", "niterations_generator", "niterations_main")
 )  # None: niterations
@@ -148,21 +200,7 @@ PAPER = Paper(
         "log_every": Range(1, 10**9),
     },
     claims=CLAIMS,
-    figures={
-        "accuracy": "test accuracy per style: baseline, main model with real and with synthetic"
-        " pairs, published",
-        "generated_main-real": "generated images, ten digits in five styles, pairs from the digits",
-        "generated_main-synthetic": "generated images, ten digits in five styles, black-box pairs",
-        "original": "original images, ten digits in five styles",
-        "panel": "monitoring panel: data, segmentation, reconstruction, segmentations of the"
-        " source of pairs and their images, the model's own chain",
-        "chain": "the model's own chain with nothing given: ten digits by rounds",
-        "curves": "learning curves of the five conditionals, the generator and the baseline;"
-        " accuracies of training and test",
-        "weights": "mean squared weight of every network over training",
-        "inference": "inference at work: one image, the marginals of digit and style"
-        " over the sweeps",
-    },
+    figures=_FIGURES,
     plan="genpapers.polymnist.plan:plan",
     trained="genpapers.polymnist.trained:trained",
     minutes={"smoke": 0.4, "quick": 4.1, "paper": 60_000},

@@ -76,7 +76,7 @@ def inference_picture(
     truth: tuple[int, int],  # digit, style
 ) -> Figure:
     "One image and the marginals of its digit and style over the sweeps."
-    fig, axes = panels(4, 4, (2.2, 2.2), width_ratios=[1, 1, 2.2, 2.2])
+    fig, axes = panels(4, 4, (2.1, 2.05), width_ratios=[1, 1, 1.6, 1.6])  # of one height
     show_grid(axes[0], x[None], 1, f"digit {truth[0]}, style {STYLES[truth[1]]}")
     show_grid(axes[1], s[None, None], 1, "segmentation")
     _show_marginals(axes[2], c, [str(k) for k in range(10)], "marginal of the digit")

@@ -6,7 +6,7 @@
 __all__ = ['PUBLISHED', 'PAPER']
 
 # %% ../../nbs/symvae/page.ipynb #svpap02
-from ..base.paper import Choice, Claim, Paper, Range
+from ..base.paper import Choice, Claim, Figure, Paper, Range
 
 # %% ../../nbs/symvae/page.ipynb #svpap04
 PUBLISHED = {
@@ -63,6 +63,61 @@ _CLAIMS = (
 )
 
 # %% ../../nbs/symvae/page.ipynb #svpap06
+_MODEL = ("niterations", "batch_size", "channels")
+_FIGURES = {
+    "data": Figure(
+        "Forty images of each experiment, as the models see them",
+        alt="Rows of digits or garments, black and white for the binary experiments",
+        parameters=("digits", "garments"),
+    ),
+    "curves": Figure(
+        "Loss terms of all models, and the information of their codes, over training",
+        alt="Curves for each model: running averages of the terms in nats for each unit, and bits"
+        " of information",
+        parameters=_MODEL,
+    ),
+    "information": Figure(
+        "Mutual information of each code bit, sorted; running averages",
+        alt="Falling curves from one bit of information to none, for each layer and model",
+        parameters=_MODEL,
+    ),
+    "learning": Figure(
+        "What the models drew while they learned, a dozen moments",
+        alt="Rows of images for each model, from noise to digits from left to right",
+        parameters=_MODEL,
+    ),
+    "panels": Figure(
+        "Data, reconstruction, random codes, and the chain some steps on",
+        alt="Four rows of ten images for each model",
+        parameters=_MODEL,
+    ),
+    "random_codes": Figure(
+        "Forty images of random codes, all models",
+        alt="Four rows of ten images for each model, symmetric on the left, ELBO on the right",
+        parameters=_MODEL,
+    ),
+    "limiting": Figure(
+        "Forty images of the limiting distribution, all models",
+        alt="Four rows of ten images for each model, symmetric on the left, ELBO on the right",
+        parameters=_MODEL,
+    ),
+    "chain": Figure(
+        "The limiting chain from pixel noise, step by step",
+        alt="Animation: twenty fields of noise that turn into images",
+        parameters=_MODEL,
+    ),
+    "tsne_z0": Figure(
+        "t-SNE of z0: drawn from the prior, for data, and by the limiting chain",
+        alt="A map for each model with a colour for each of the three origins",
+        parameters=_MODEL,
+    ),
+    "tsne_z1": Figure(
+        "t-SNE of z1: drawn from the model, for data, and by the limiting chain",
+        alt="A map for each model with a colour for each of the three origins",
+        parameters=_MODEL,
+    ),
+}
+
 _BOTH = dict(
     experiments=["mnist-ladder", "mnist-reverse", "fmnist-ladder"],
     methods=["sym", "elbo"],
@@ -146,18 +201,7 @@ PAPER = Paper(
         "judge_steps": Range(1, 10**6),
     },
     claims=_CLAIMS,
-    figures={
-        "data": "forty images of each experiment, as the models see them",
-        "curves": "loss terms of all models, and the information of their codes, over training",
-        "information": "mutual information per code bit, sorted; running averages",
-        "learning": "what the models drew while they learned, a dozen moments",
-        "panels": "data, reconstruction, random codes, limiting chain",
-        "random_codes": "forty images of random codes, all models",
-        "limiting": "forty images of the limiting distribution, all models",
-        "chain": "the limiting chain from its start to digits, step by step",
-        "tsne_z0": "t-SNE of z0: prior, posterior, limiting",
-        "tsne_z1": "t-SNE of z1: prior, posterior, limiting",
-    },
+    figures=_FIGURES,
     plan="genpapers.symvae.plan:plan",
     trained="genpapers.symvae.trained:trained",
     minutes={"smoke": 0.6, "quick": 4.8, "paper": 60_000},
