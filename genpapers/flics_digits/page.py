@@ -8,7 +8,7 @@ __all__ = ['PAPER']
 # %% ../../nbs/flics_digits/page.ipynb #fdg00003
 from ..base.paper import Choice, Claim, Paper, Range
 
-_DECIDABLE = ("quick", "hour", "paper")
+_DECIDABLE = ("hour", "paper")
 
 # %% ../../nbs/flics_digits/page.ipynb #fdg00005
 _CLAIMS = (
@@ -51,12 +51,12 @@ _BOTH = {"alphas": [1.0, 0.1], "classes_of_site_0": [0, 1, 2, 3, 4], "seeds": 1}
 _SMALL = _BOTH | {
     "dataset": "mnist5k",
     "code_init": "informative",
-    "exchange_from": 0.3,
+    "exchange_from": 0.45,
     "nz0": 16,
     "nz1": 48,
     "hidden": 128,
-    "stepsize": 2e-3,
-    "images_per_class": 20,
+    "stepsize": 1e-3,
+    "images_per_class": 12,
     "fid_images": 0,
 }
 _SMOKE = _SMALL | {
