@@ -69,10 +69,17 @@ _SMOKE = _SMALL | {
     "score_images": 80,
     "judge_steps": 40,
 }
-_QUICK = _SMALL | {"channels": 4, "niterations": 800, "score_images": 1000, "judge_steps": 600}
+_QUICK = _SMALL | {
+    "alphas": [1.0, 0.5],
+    "channels": 8,
+    "niterations": 900,
+    "score_images": 1000,
+    "judge_steps": 600,
+}
 _HOUR = _SMALL | {
     "dataset": "mnist",
     "channels": 8,
+    "images_per_class": 20,
     "niterations": 4000,
     "seeds": 3,
     "score_images": 5000,
