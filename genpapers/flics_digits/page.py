@@ -8,7 +8,7 @@ __all__ = ['PAPER']
 # %% ../../nbs/flics_digits/page.ipynb #fdg00003
 from ..base.paper import Choice, Claim, Paper, Range
 
-_DECIDABLE = ("quick", "hour", "paper")
+_DECIDABLE = ("hour", "paper")
 
 # %% ../../nbs/flics_digits/page.ipynb #fdg00005
 _CLAIMS = (
@@ -51,12 +51,12 @@ _BOTH = {"alphas": [1.0, 0.1], "classes_of_site_0": [0, 1, 2, 3, 4], "seeds": 1}
 _SMALL = _BOTH | {
     "dataset": "mnist5k",
     "code_init": "informative",
-    "exchange_from": 0.3,
+    "exchange_from": 0.45,
     "nz0": 16,
     "nz1": 48,
     "hidden": 128,
-    "stepsize": 2e-3,
-    "images_per_class": 20,
+    "stepsize": 1e-3,
+    "images_per_class": 12,
     "fid_images": 0,
 }
 _SMOKE = _SMALL | {
@@ -69,10 +69,17 @@ _SMOKE = _SMALL | {
     "score_images": 80,
     "judge_steps": 40,
 }
-_QUICK = _SMALL | {"channels": 4, "niterations": 800, "score_images": 1000, "judge_steps": 600}
+_QUICK = _SMALL | {
+    "alphas": [1.0, 0.5],
+    "channels": 8,
+    "niterations": 900,
+    "score_images": 1000,
+    "judge_steps": 600,
+}
 _HOUR = _SMALL | {
     "dataset": "mnist",
     "channels": 8,
+    "images_per_class": 20,
     "niterations": 4000,
     "seeds": 3,
     "score_images": 5000,
