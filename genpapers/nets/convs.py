@@ -215,7 +215,9 @@ class Kit(NamedTuple):
 
 
 class _Activated(nn.Sequential):
-    "Convolutions and activations in turn, each pair in one pass where the machine can."
+    """Convolutions and activations in turn, each pair in one pass where the machine can.
+
+    Hooks of a layer before an activation are not called."""
 
     def forward(self, x: Tensor) -> Tensor:
         parts = list(self._modules.values())

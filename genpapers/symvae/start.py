@@ -7,6 +7,7 @@ __all__ = ['make_informative']
 
 # %% ../../nbs/symvae/start.ipynb #svsta02
 from collections.abc import Sequence
+from types import MethodType
 
 import torch
 from torch import Tensor, nn
@@ -36,11 +37,18 @@ def _rescale(
 
 @torch.no_grad()
 def _standardise(module: nn.Module, x: Tensor) -> None:
-    "`_rescale` of all layers with a bias in `module`, in one pass of the batch x."
+    """`_rescale` of all layers with a bias in `module`, in one pass of the batch x.
+
+    Layers are called one by one: fused with their activations they would call no hook."""
     layers = [layer for layer in module.modules() if getattr(layer, "bias", None) is not None]
+    sequences = [part for part in module.modules() if isinstance(part, nn.Sequential)]
     rescaled = lambda layer, _, outputs: _rescale(layer, outputs)
     hooks = [layer.register_forward_hook(rescaled) for layer in layers]
+    for part in sequences:
+        part.forward = MethodType(nn.Sequential.forward, part)
     module(x)
+    for part in sequences:
+        del part.forward
     for hook in hooks:
         hook.remove()
 
