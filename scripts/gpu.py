@@ -315,6 +315,7 @@ def small_sizes(paper: str) -> Row:
         return {"config": FlowConfig(channels=1, hidden=(8, 8, 8), **one), "batch_size": 2}
     sizes = {
         "amr": {"nfeatures": 4},
+        "flics_digits": {"nz0": 3, "nz1": 4, "hidden": 8, "n": 2},
         "polymnist": {"nz": 4, "ny": 5, "n": 3, "rounds": 2},
         "symvae": {"channels": 2, "width": 8},
     }

@@ -3,13 +3,13 @@
 Small networks, weights by a formula, float64: values and gradients of every player's loss."""
 
 import math
+from types import MethodType
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genpapers.nets.convs import TanhAfter
 from genpapers.symvae.networks import HVAE
 from genpapers.symvae.rules import ELBO, Symmetric
 
@@ -296,7 +296,7 @@ def test_no_activation_can_be_missing(experiment):
     holders = []
     for parent in ours.modules():
         for name, child in parent.named_children():
-            if isinstance(child, (TanhAfter, nn.ReLU)):
+            if isinstance(child, (nn.Tanh, nn.ReLU)):
                 holders.append((parent, name))
     hidden = len(PRIOR) - 1 + len(UP) + len(TRUNK)
     hidden += len(LADDER if published.ladder else REVERSE) - 1
@@ -304,8 +304,10 @@ def test_no_activation_can_be_missing(experiment):
     for parent, name in holders:
         activation = getattr(parent, name)
         setattr(parent, name, nn.Identity())
+        parent.forward = MethodType(nn.Sequential.forward, parent)  # layer by layer
         differences = [
             largest_difference(published, ours, loss, data(experiment)) for loss in ("p", "q")
         ]
         assert max(differences) > 1e-4, (experiment, name)
         setattr(parent, name, activation)
+        del parent.forward

@@ -174,6 +174,21 @@ def _make_local(
     (site / "search.json").unlink()
 
 # %% ../../nbs/docs/site.ipynb #site-build
+_SHOWN = re.compile(r'(?:src|href)="(?:\.\./)*figures/([^"#?]+)"')
+
+
+def _copy_figures(site: Path, figures: Path) -> None:
+    "Copy the figures that pages show or lead to and that are not there yet."
+    shown = {
+        name for page in site.rglob("*.html") for name in _SHOWN.findall(page.read_text("utf-8"))
+    }
+    for name in sorted(shown):
+        source, target = figures / name, site / "figures" / name
+        if source.is_file() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+
+
 def build(
     destination: Path,  # a folder, replaced if it is a built site
     nbs: Path | None = None,  # None: the notebooks of this project
@@ -188,6 +203,7 @@ def build(
             site.check_output()
             site.out = work / "_site"
             site.build()
+            _copy_figures(site.out, work / "figures")
         except BuildError as error:
             raise UserError(str(error)) from None
         if site.warnings:

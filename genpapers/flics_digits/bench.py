@@ -42,12 +42,12 @@ class _PlainHVAE(HVAE):
         return x.flatten(1)
 
 
-def _sites(plain: bool, received: float, **sizes: int) -> Sites:
+def _sites(plain: bool, received: float, device: torch.device | str = "cpu", **sizes: int) -> Sites:
     "Both sites at their published sizes, or of other `sizes`."
     torch.manual_seed(0)
-    models = [(_PlainHVAE if plain else HVAE)(**sizes) for _ in range(2)]
+    models = [(_PlainHVAE if plain else HVAE)(**sizes).to(device) for _ in range(2)]
     if not plain:
-        models = [on_device(model, "cpu") for model in models]
+        models = [on_device(model, device) for model in models]
     sites = Sites(models, received, 1e-4, seed=0)
     if plain:
         sites.adams_p = [torch.optim.Adam(m.p_parameters(), 1e-4, foreach=False) for m in models]
@@ -60,18 +60,20 @@ _ARMS = {"plain": (True, "float32"), "float32": (False, "float32"), "bfloat16": 
 
 
 def arms(
-    rows: int = IMAGES,
+    batch_size: int = IMAGES,  # rows of a site, of which a tenth are its own
+    device: torch.device | str = "cpu",
     **sizes: int,  # of the models, if not the published ones
 ) -> dict[str, Callable[[], dict[str, Tensor]]]:
     "{arm: a call that does one step of both sites}: plain, and ours in two precisions."
-    g, shape = torch.Generator().manual_seed(0), (rows // 10, 1, 28, 28)
+    g, shape = torch.Generator().manual_seed(0), (max(1, batch_size // 10), 1, 28, 28)
     batch = [torch.randint(256, shape, dtype=torch.uint8, generator=g) for _ in range(2)]
+    batch, where = [images.to(device) for images in batch], torch.device(device)
 
     def stepper(plain: bool, precision: str) -> Callable[[], dict[str, Tensor]]:
-        sites = _sites(plain, 9, **sizes)
+        sites = _sites(plain, 9, device, **sizes)
 
         def step() -> dict[str, Tensor]:
-            with autocast(precision, torch.device("cpu")):
+            with autocast(precision, where):
                 return sites.step(batch)
 
         return step
