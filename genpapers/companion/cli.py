@@ -24,9 +24,10 @@ from ..base.files import UserError, file_digest, project_root, user_path
 from ..base.paper import PAPERS, SCALES, Paper, available_papers, find_paper, pages_beside
 from ..base.parameters import Parameter, ParameterError, check_names
 from ..base.parameters import declared_parameters, environment_parameters, limits_of
-from .ledger import absent, entries, find_reproductions
+from .ledger import Reproduction, absent, entries, find_reproductions
 from .reproduce import Job, Outcome, make_job, run_jobs
-from .tables import cell_text, duration, run_folders, run_row, show
+from .findings import cell_text, claim_cells, recomputed
+from .tables import duration, run_folders, run_row, show
 from .tables import show_outcomes
 
 # %% ../../nbs/companion/cli.ipynb #cl000008
@@ -300,18 +301,43 @@ def status(runs_dir: Path | None, as_json: bool) -> None:
         click.echo(f"There are no runs in {root}.")
 
 
+def _verified(reproductions: list[Reproduction], as_json: bool) -> None:
+    "Show verdicts computed again; a `UserError` where one is not what its results.json states."
+    rows = []
+    for r in reproductions:
+        facts = {"paper": r.paper, "scale": r.setting}
+        rows += [facts | row for row in recomputed(r.results, find_paper(r.paper))]
+    _print(rows, as_json)
+    if wrong := [row for row in rows if row["stated"] != row["computed again"]]:
+        names = ", ".join(f"{row['paper']} {row['claim']} at {row['scale']}" for row in wrong)
+        raise UserError(f"{names}: not the verdict that its numbers give; run its notebook again")
+
+
 @main.command()
+@click.argument("papers", nargs=-1)
+@click.option(
+    "--verify", "again", is_flag=True, help="Compute every verdict again from its numbers."
+)
 @_JSON
-def claims(as_json: bool) -> None:
-    "What was found for each claim, in every setting whose results lie below figures/."
-    reproductions = find_reproductions(_folder(None, "figures_dir"))
+def claims(papers: tuple[str, ...], again: bool, as_json: bool) -> None:
+    """What was found for each claim, in every setting whose results lie below figures/.
+
+    Default: of all PAPERS."""
+    chosen = {find_paper(name).name for name in papers or PAPERS}
+    reproductions = [
+        r for r in find_reproductions(_folder(None, "figures_dir")) if r.paper in chosen
+    ]
+    if again:
+        return _verified(reproductions, as_json)
     found = entries(reproductions)
     if as_json:
         return click.echo(json.dumps(found, indent=1, ensure_ascii=False))
-    columns = ("paper", "name", "setting", "statement", "published", "ours", "verdict")
-    show([{k: cell_text(e[k], 160) for k in columns} for e in found])
-    for sentence in absent(reproductions):
-        click.echo(sentence)
+    facts = ("paper", "name", "setting", "statement", "published")
+    cells = [{k: v.replace("<br>", "; ") for k, v in claim_cells(e).items()} for e in found]
+    show([{k: cell_text(e[k], 160) for k in facts} | c for e, c in zip(found, cells)])
+    if not papers:
+        for sentence in absent(reproductions):
+            click.echo(sentence)
 
 # %% ../../nbs/companion/cli.ipynb #cl000022
 @main.group(cls=_Commands)
