@@ -155,8 +155,13 @@ def _condition(found: dict) -> Condition:
     return Condition(found["quantity"], low, high)
 
 
+_UNKNOWN = {"computed again": "no numbers by seed", "from": "", "rule": "unknown"}
+
+
 def checked(found: dict, scale: str, claim: Claim | None) -> dict:
     "A finding's verdict computed again; `claim` as its page has it now, None if it has gone."
+    if "quantities" not in found:
+        return {"claim": found["name"], "stated": found["verdict"]} | _UNKNOWN
     numbers = {q["quantity"]: [float(v) for v in q["values"]] for q in found["quantities"]}
     conditions = [_condition(q) for q in found["quantities"]]
     verdict, _ = decide(conditions, found["decidable"], scale, numbers)
