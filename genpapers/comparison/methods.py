@@ -187,8 +187,8 @@ METHODS = (
     _Method("mnist_style", "adversarial", {"models": ["adversarial"]}, Style),
     _Method(
         "symvae",
-        "mnist-ladder-sym",
-        {"experiments": ["mnist-ladder"], "methods": ["sym"]},
+        "mnist-ladder-sym-s0",
+        {"experiments": ["mnist-ladder"], "methods": ["sym"], "seeds": 1, "anneal_steps": 0},
         SymmetricVAE,
     ),
     _Method("polymnist", "generator", {"stages": "generator"}, PairGenerator),

@@ -121,10 +121,17 @@ _FIGURES = {
 _BOTH = dict(
     experiments=["mnist-ladder", "mnist-reverse", "fmnist-ladder"],
     methods=["sym", "elbo"],
+    seeds=1,
     load=None,
     kl_warmup=0.0,
+    anneal_steps=0,
+    anneal_stepsize=1e-4,
+    anneal_batch_size=256,
 )
 _SMALL = dict(_BOTH, digits="mnist5k", garments="auto", code_init="informative", kl_warmup=0.8)
+_NARROW = dict(
+    _SMALL, nz0=16, nz1=48, channels=8, width=128, hidden=128, stepsize=1e-3, batch_size=64
+)
 
 PAPER = Paper(
     name="symvae",
@@ -141,25 +148,32 @@ PAPER = Paper(
             stepsize=2e-3,
             batch_size=16,
             niterations=8,
+            anneal_steps=4,
+            anneal_batch_size=32,
             chain_steps=8,
             score_images=60,
             fid_images=0,
             judge_steps=60,
         ),
         "quick": dict(
-            _SMALL,
-            nz0=16,
-            nz1=48,
-            channels=8,
-            width=128,
-            hidden=128,
-            stepsize=1e-3,
-            batch_size=64,
+            _NARROW,
             niterations=800,
             chain_steps=100,
             score_images=400,
             fid_images=0,
             judge_steps=400,
+        ),
+        "hour": dict(
+            _NARROW,
+            digits="mnist",
+            garments="fashion_mnist",
+            seeds=3,
+            niterations=8000,
+            anneal_steps=1600,
+            chain_steps=100,
+            score_images=10_000,
+            fid_images=0,
+            judge_steps=3000,
         ),
         "paper": dict(
             _BOTH,
@@ -192,9 +206,13 @@ PAPER = Paper(
         "channels": Range(1, 512),
         "width": Range(0, 8192),
         "hidden": Range(0, 8192),
+        "seeds": Range(1, 100),
         "stepsize": Range(1e-7, 1.0),
         "batch_size": Range(1, 65_536),
         "niterations": Range(1, 10**9),
+        "anneal_steps": Range(0, 10**9),
+        "anneal_stepsize": Range(1e-7, 1.0),
+        "anneal_batch_size": Range(1, 65_536),
         "chain_steps": Range(1, 10**6),
         "score_images": Range(2, 10**6),
         "fid_images": Range(0, 10**6),
@@ -204,6 +222,6 @@ PAPER = Paper(
     figures=_FIGURES,
     plan="genpapers.symvae.plan:plan",
     trained="genpapers.symvae.trained:trained",
-    minutes={"smoke": 0.6, "quick": 4.8, "paper": 60_000},
+    minutes={"smoke": 0.6, "quick": 4.0, "hour": 60, "paper": 60_000},
     published=PUBLISHED,
 )
