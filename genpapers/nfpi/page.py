@@ -28,6 +28,12 @@ _EVERYWHERE = dict(
     epochs=None,
     planar_lambda=1000.0,
     planar_damping=1.0,
+    planar_force_isotropic=0.0,
+    bits=8,
+    samples_every=None,
+    classifier_network="resnet18",
+    classifier_optimizer="sgd",
+    classifier_from=None,
 )
 _DIGITS = "mnist5k/data_init,mnist5k/mean,mnist5k/mean_var"
 _CIFAR10 = "cifar10/data_init,cifar10/mean,cifar10/mean_var"
@@ -89,6 +95,11 @@ _LIMITS = {
     "npoints": Range(100, 10**6),
     "planar_lambda": Range(0.0, 1e9),
     "planar_damping": Range(1e-3, 1.0),
+    "planar_force_isotropic": Range(0.0, 1e9),
+    "bits": Range(1, 8),
+    "samples_every": Range(0, 10**8),
+    "classifier_network": Choice("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    "classifier_optimizer": Choice("sgd", "adam"),
     "held_out": Range(0.0, 0.9),
     "fpi_alpha": Range(1e-3, 1e6),
     "fpi_epsilon": Range(0.0, 1e6),
@@ -203,6 +214,11 @@ _FIGURES = {
         alt="A column of images for each class, rows by temperature",
         parameters=("niterations", "num_flows", "hidden"),
     ),
+    "samples_in_training": Figure(
+        "Samples of each class while the flow learns, a row for each time",
+        alt="A column of images for each class, rows by the number of steps",
+        parameters=("niterations", "num_flows", "hidden"),
+    ),
     "interpolation": Figure(
         "Straight lines in latent space from one class mean to the next",
         alt="Rows of images that turn from one class into the next",
@@ -230,6 +246,12 @@ _FIGURES = {
     ),
 }
 
+
+def _idle(given: dict) -> set[str]:
+    "The preset rate of a classifier is one of SGD; Adam has its own."
+    return {"classifier_lr"} if given["classifier_optimizer"] == "adam" else set()
+
+
 PAPER = Paper(
     name="nfpi",
     title="Learning conditionally untangled latent spaces using Fixed Point Iteration",
@@ -240,6 +262,7 @@ PAPER = Paper(
     figures=_FIGURES,
     plan="genpapers.nfpi.plan:plan",
     trained="genpapers.nfpi.trained:trained",
+    idle=_idle,
     published_reader="genpapers.nfpi.imported:import_published",
     minutes={"smoke": 0.5, "quick": 5.2, "paper": 80000.0},
     published={
