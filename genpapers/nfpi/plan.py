@@ -198,8 +198,9 @@ def flow_spec(
         config, seed = _taken_config(record, name), record["seed"]
     else:
         config, seed = _flow_config(p, name, train), p.seed
-    labels = {"configuration": name, "variant": variant}
-    return RunSpec("nfpi", variant, _FLOW, config, seed, data, places=places, labels=labels)
+    labels = {"configuration": name, "variant": variant, "seed": str(p.seed)}
+    run = f"{variant}-s{p.seed}"
+    return RunSpec("nfpi", run, _FLOW, config, seed, data, places=places, labels=labels)
 
 # %% ../../nbs/nfpi/plan.ipynb #nfpi-pl-plan
 def _samples_per_class(p: SimpleNamespace, train: Images) -> int:
@@ -229,7 +230,7 @@ def classifier_spec(
     "The training of a classifier on images of a strategy."
     dataset, c = flow.config["dataset"], find_config(flow.labels["configuration"])
     train = load_labelled(dataset, "train", p.data_dir)
-    labels = {"strategy": strategy, "images": strategy}
+    labels = {"strategy": strategy, "images": strategy, "seed": str(p.seed)}
     if strategy != "real":
         labels |= {"temperature": f"{T:g}", "images": f"{strategy}-T{T:g}"}
     config = {
@@ -246,7 +247,7 @@ def classifier_spec(
     }
     return RunSpec(
         "nfpi",
-        f"classifier-{labels['images']}",
+        f"classifier-{labels['images']}-s{p.seed}",
         _CLASSIFIER,
         config | asdict(_classifier_options(p, flow)),
         p.seed,
@@ -306,11 +307,15 @@ def _check(p: SimpleNamespace) -> None:
         raise UserError(
             f"configs is {p.configs!r}; it must name different variants of one data set"
         )
+    if getattr(p, "flow_from", None) and _given(p, "seeds", 1) > 1:
+        raise UserError(
+            f"flow_from is one flow, and seeds is {p.seeds}; a flow that is taken as it is goes "
+            "with seeds 1"
+        )
 
 
-def plan(p: SimpleNamespace) -> list[RunSpec]:
-    "All trainings of the paper for parameters p: flows, then classifiers. Raises `UserError`."
-    _check(p)
+def _of_one_seed(p: SimpleNamespace) -> list[RunSpec]:
+    "The trainings of seed `p.seed`: flows, then classifiers."
     flows = [flow_spec(p, name) for name in words(p.configs)]
     source = next(spec for spec in flows if spec.labels["variant"] == sampling_variant(p))
     classifiers = []
@@ -323,3 +328,12 @@ def plan(p: SimpleNamespace) -> list[RunSpec]:
     if getattr(p, "classifier_from", None):
         classifiers.append(_loaded_spec(p, source))
     return flows + classifiers
+
+
+def plan(p: SimpleNamespace) -> list[RunSpec]:
+    "All trainings of the paper for parameters p, seed by seed. Raises `UserError`."
+    _check(p)
+    specs = []
+    for seed in range(p.seed, p.seed + _given(p, "seeds", 1)):
+        specs += _of_one_seed(SimpleNamespace(**vars(p) | {"seed": seed}))
+    return specs
