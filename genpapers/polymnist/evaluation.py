@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['test_rows', 'grid_labels', 'generate', 'originals', 'judge', 'random_code_segmentations', 'panel_columns',
-           'chain_going_on', 'inference_at_work', 'by_seed', 'accuracy_tables', 'segmentations']
+           'chain_going_on', 'inference_at_work', 'by_seed', 'accuracy_tables', 'segmentations', 'covered', 'astray']
 
 # %% ../../nbs/polymnist/evaluation.ipynb #pv000003
 import numpy as np
@@ -262,3 +262,22 @@ def segmentations(
     device, limiting = context.device, limiting_of(spec.given, context)
     g = generator_for(seed, "segmentations", device=device)
     return segmentations_of(limiting, one_hot(c.to(device), NC), g, chain).cpu()
+
+# %% ../../nbs/polymnist/evaluation.ipynb #pv000022
+_PER_STYLE = 20  # images by which an inverted style is recognised
+
+
+def covered(conditionals: Conditionals, images: PolyMNIST, sweeps: int, seed: int = 0) -> Tensor:
+    "The fraction of the pixels that inference takes for the digit, for every style (5,)."
+    rows = test_rows(images, _PER_STYLE, seed)
+    state, _ = infer(conditionals, _normalised(conditionals, images.x[rows]), sweeps, seed)
+    return state["s"].float().mean((1, 2, 3)).view(ND, _PER_STYLE).mean(1).cpu()
+
+
+def astray(run: Run, images: PolyMNIST, sweeps: int) -> str:
+    "What went wrong in the training of a main model, in words; empty: nothing."
+    fractions = covered(run.model.conditionals, images, sweeps)
+    inverted = [name for name, f in zip(STYLES, fractions.tolist()) if f > 0.5]
+    if not inverted:
+        return ""
+    return f"{run.spec.name} took the background for the digit on {', '.join(inverted)}"
