@@ -105,7 +105,7 @@ def distance_dots(
         for (kind, stage, method), some in rows.groupby(["kind", "stage", "method"], sort=False):
             found[METHODS[method]][f"{kind}, {stage}"] = over_seeds(some["distance"].tolist())
         show_dots(ax, found)
-        if (rows["distance"] > 0).all():
+        if 0 < 10 * rows["distance"].min() < rows["distance"].max():
             ax.set_xscale("log")
         set_title(ax, experiment)
         ax.set_xlabel(name)
