@@ -35,6 +35,8 @@ def _joined(*parts: Pairs) -> Pairs:
 
 # %% ../../nbs/flics_fashion/model.ipynb #ffm00008
 METHODS = ("discriminative", "distillation", "symmetric", "cooperative", "baseline")
+# what two of them are without the others
+_ALONE = {"distillation": "discriminative", "cooperative": "symmetric"}
 
 
 class Students:
@@ -49,14 +51,21 @@ class Students:
         method: str,  # of `METHODS`
         stepsize: float,
         seed: int,
+        alone: int = 0,  # steps before students learn from each other; 0 as published
     ):
-        self.students, self.method, self.t = list(students), method, 0
+        self.students, self.method = list(students), method
+        self.alone, self.t = alone, 0
         self.adams_c = [adam(s.c.parameters(), stepsize) for s in students]
         self.adams_x = [adam(s.x.parameters(), stepsize) for s in students]
         device = next(students[0].parameters()).device
         self.generator = generator_for("flics_fashion", seed, device=device)
         self.accuracies = [0.0] * len(students)  # running averages
         self.observed = 0
+
+    @property
+    def way(self) -> str:
+        "How the students learn in this step."
+        return _ALONE.get(self.method, self.method) if self.t < self.alone else self.method
 
     def c_step(self, i: int, pairs: Pairs) -> Tensor:
         "The c-model of student i learns; its loss, a mean over the pairs."
@@ -94,15 +103,15 @@ class Students:
 
     def _learn(self, i: int, own: Pairs, received: list[Pairs]) -> tuple[Tensor, Tensor]:
         "Student i learns from its own pairs and what it received; losses of both models."
-        if self.method in ("symmetric", "cooperative"):
+        if self.way in ("symmetric", "cooperative"):
             return self._symmetric(i, _joined(own, *received))
-        pairs = self._taught(i, own) if self.method == "distillation" else own
+        pairs = self._taught(i, own) if self.way == "distillation" else own
         return self.c_step(i, pairs), self.x_step(i, pairs)
 
     def step(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         "One step of all students; losses `c`, nats, and `x`, nats per unit, means over them."
         images, labels, sent = batch[::2], batch[1::2], []
-        if self.method == "cooperative":
+        if self.way == "cooperative":
             sent = [self.drawn(j, len(y)) for j, y in enumerate(labels)]
         losses = []
         for i, student in enumerate(self.students):

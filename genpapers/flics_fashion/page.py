@@ -61,6 +61,7 @@ _CLAIMS = (
 _STUDENTS = {"nz0": [4, 8, 12, 16], "nz1": [8, 16, 24, 32]}
 _WAYS = ["discriminative", "distillation", "symmetric", "cooperative", "baseline"]
 _SMALL = _STUDENTS | {"methods": _WAYS, "dataset": "mnist5k", "seeds": 1, "channels": [1, 2, 4, 8]}
+_SMALL |= {"exchange_from": 0.4}
 _SMOKE = _SMALL | {
     "examples_per_class": [1, 2],
     "batch_size": 10,
@@ -92,6 +93,7 @@ _PAPER = _STUDENTS | {
     "examples_per_class": [10, 50, 100, 500],
     "batch_size": 5000,
     "baseline_batch_size": 1024,
+    "exchange_from": 0.0,
     "stepsize": 1e-4,
     "niterations": 200_000,
 }
@@ -115,6 +117,7 @@ PAPER = Paper(
         "examples_per_class": Range(1, 100_000),
         "batch_size": Range(1, 10**6),
         "baseline_batch_size": Range(1, 10**6),
+        "exchange_from": Range(0, 1),
         "nz0": Range(1, 4096),
         "nz1": Range(1, 4096),
         "channels": Range(1, 512),

@@ -59,12 +59,14 @@ def _kinds(p: SimpleNamespace, n_classes: int) -> dict[str, dict]:
     kinds = {}
     for method in p.methods:
         if method == "baseline":
-            kinds[method] = {"method": method, "batch_size": p.baseline_batch_size}
+            rows = p.baseline_batch_size
+            kinds[method] = {"method": method, "batch_size": rows, "alone": 0}
             continue
+        together = method in ("distillation", "cooperative")
+        alone = int(p.exchange_from * p.niterations) if together else 0
         for n in p.examples_per_class:
-            rows = min(p.batch_size, n * n_classes)
-            facts = {"method": method, "examples_per_class": n, "batch_size": rows}
-            kinds[f"{method}-{n}"] = facts
+            facts = {"method": method, "examples_per_class": n, "alone": alone}
+            kinds[f"{method}-{n}"] = facts | {"batch_size": min(p.batch_size, n * n_classes)}
     return kinds
 
 # %% ../../nbs/flics_fashion/plan.ipynb #ffp00007

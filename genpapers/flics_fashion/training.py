@@ -110,7 +110,8 @@ def build(config: dict, context: Context) -> Training:
     for nz0, nz1, n in sizes:
         student = Student(nz0, nz1, n, len(data.classes))
         students.append(on_device(student, context.device))
-    game = Students(students, config["method"], config["stepsize"], context.seed)
+    how = config["method"], config["stepsize"], context.seed, config["alone"]
+    game = Students(students, *how)
     images, labels = test.images.to(context.device), test.labels.to(context.device)
     evaluate = partial(observed, game, images, labels, context.seed)
     batches, steps = _make_batches(config, data, context), config["niterations"]
