@@ -16,6 +16,7 @@ EXPLORERS = {
     "start": "start-explorer",
     "mnist_style": "explorer",
     "flics_digits": "flnb0020",
+    "flics_fashion": "ffnb0019",
     "nfpi": "nfpi-nb-explorer",
     "amr": "explorer",
 }  # notebook -> its explorer's cell

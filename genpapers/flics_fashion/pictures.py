@@ -74,6 +74,7 @@ def sent_grid(
     fig = grids({"": torch.cat(lines)}, n * len(own), size=0.36, row_labels=words)
     looks = {f"images of, or drawn by, student {i}": {"color": c, "marker": "s", "ls": ""}
              for i, c in enumerate(colours)}  # fmt: skip
+    fig.set_figheight(fig.get_figheight() + 0.5)
     legend_above(fig, looks)
     return fig
 
