@@ -116,7 +116,7 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def classified(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        "Classes (B, K) of images x (B, 1, 28, 28): drawn from p(c|x), without a generator the best."
+        "Classes (B, K) of images x (B, 1, 28, 28), drawn from p(c|x); no generator: the likeliest."
         logits = precise(self.c(x))
         if generator is None:
             return self.one_hot(logits.argmax(1))

@@ -30,7 +30,7 @@ _CLAIMS = (
         "With few images cooperation is at least as good as every other way, for every student.",
         "Fig. 2",
         "shown as curves",
-        "with 10 and with 50 images of a class for each student no student is, on the test set, more"
+        "with 10 and with 50 images of a class for each student no student is, on test images, more"
         " than a point of accuracy behind the best other way; 95 % intervals over paired seeds",
         decidable=_DECIDABLE,
         figure="accuracies",
