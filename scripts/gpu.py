@@ -316,6 +316,7 @@ def small_sizes(paper: str) -> Row:
     sizes = {
         "amr": {"nfeatures": 4},
         "flics_digits": {"nz0": 3, "nz1": 4, "hidden": 8, "n": 2},
+        "flics_fashion": {"strengths": 2},
         "polymnist": {"nz": 4, "ny": 5, "n": 3, "rounds": 2},
         "symvae": {"channels": 2, "width": 8},
     }

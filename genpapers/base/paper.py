@@ -18,7 +18,10 @@ from .files import UserError, digest_of
 from .rules import Condition
 
 # %% ../../nbs/base/paper.ipynb #81d96e92
-PAPERS = ("mnist_style", "symvae", "polymnist", "flics_digits", "nfpi", "amr")
+PAPERS = (
+    *("mnist_style", "symvae", "polymnist", "flics_digits", "flics_fashion"),
+    *("nfpi", "amr"),
+)
 BESIDE = ("comparison", "claims")  # notebooks about all papers, made after them in this order
 SCALES = ("smoke", "quick", "hour", "paper")  # a paper may have no preset for hour
 

@@ -252,7 +252,7 @@ class Study:
     def load(self, name: str, split: str = "train") -> Images:
         "A data set, noted in the results."
         images = load(name, split, self.parameters.data_dir)
-        self.data[f"{name}/{split}"] = {"digest": images.digest, "size": len(images)}
+        self.data[f"{images.name}/{split}"] = {"digest": images.digest, "size": len(images)}
         return images
 
     def train(self, specs: list[RunSpec]) -> dict[str, Run]:

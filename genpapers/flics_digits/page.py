@@ -119,6 +119,12 @@ _PAPER = _BOTH | {
     "judge_steps": 3000,
 }
 
+
+def _idle(given: dict) -> set[str]:
+    "What own pictures leave without a use."
+    return {"dataset"} if given["pictures"] else set()
+
+
 PAPER = Paper(
     name="flics_digits",
     title="Learning digits from each other's samples",
@@ -128,7 +134,6 @@ PAPER = Paper(
     limits={
         "alphas": Range(0.001, 1),
         "dataset": Choice("mnist5k", "mnist", "fashion_mnist", "kmnist"),
-        "classes_of_site_0": Range(0, 9),
         "seeds": Range(1, 100),
         "images_per_class": Range(1, 100_000),
         "code_init": Choice("published", "informative"),
@@ -156,4 +161,5 @@ PAPER = Paper(
     plan="genpapers.flics_digits.plan:plan",
     trained="genpapers.flics_digits.trained:trained",
     minutes={"smoke": 0.5, "quick": 4, "hour": 60, "paper": 10_000_000},
+    idle=_idle,
 )
