@@ -21,7 +21,15 @@ from ..base.parameters import declared_parameters, limits_of
 from . import carrying, everyday
 from .ledger import absent, entries, find_reproductions
 from .reproduce import Job, Outcome, run_jobs
-from .shell import JSON, PAPER, PAPERS_GIVEN, RUNS_DIR, Commands, Folder
+from genpapers.companion.shell import (
+    JSON,
+    LOG_OPTION,
+    PAPER,
+    PAPERS_GIVEN,
+    RUNS_DIR,
+    Commands,
+    Folder,
+)
 from .shell import folder_of, job_of, pairs_option, print_json, print_rows
 from .tables import cell_text, duration, show
 from .tables import show_outcomes
@@ -119,6 +127,7 @@ def _run_and_show(
 @PAPER
 @click.option("--scale", help="smoke, quick or paper; default: quick.")
 @pairs_option("A parameter, as `genpapers params` lists them.")
+@LOG_OPTION
 @JSON
 def run(paper: str, scale: str | None, pairs: tuple, as_json: bool) -> None:
     "Run the notebook of PAPER."
@@ -146,6 +155,7 @@ def run(paper: str, scale: str | None, pairs: tuple, as_json: bool) -> None:
     metavar="ADDRESS",
     help="Of a Dask cluster; default: one of JOBS processes on this machine.",
 )
+@LOG_OPTION
 @click.option("--force", is_flag=True, help="Train and draw again although nothing has changed.")
 @JSON
 def reproduce(

@@ -18,7 +18,15 @@ import click
 from ..base.files import UserError, project_root
 from ..base.paper import find_paper
 from .inventory import newest_run, progress_of, run_rows, size_in_words
-from .shell import FIGURES_DIR, JSON, PAPER, RUNS_DIR, folder_of, pairs_option
+from genpapers.companion.shell import (
+    FIGURES_DIR,
+    JSON,
+    LOG_OPTION,
+    PAPER,
+    RUNS_DIR,
+    folder_of,
+    pairs_option,
+)
 from .shell import print_json, print_rows, run_argument
 from .tables import duration, run_folders, run_row, show
 
@@ -133,6 +141,7 @@ def compare(
     help="Of a Dask cluster; default: one of JOBS processes on this machine.",
 )
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="With dask.")
+@LOG_OPTION
 @JSON
 def sweep(
     paper: str,
