@@ -36,6 +36,11 @@ def _written(folder: Path, as_json: bool) -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="Instead, a folder to write: a safetensors file per network, and how to build it.",
 )
+@click.option(
+    "--onnx",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Instead, a folder to write: decoder and classifier as ONNX, compared with torch.",
+)
 @FIGURES_DIR
 @RUNS_DIR
 @JSON
@@ -43,6 +48,7 @@ def export(
     run: str,
     output: Path | None,
     weights: Path | None,
+    onnx: Path | None,
     figures_dir: Path | None,
     runs_dir: Path | None,
     as_json: bool,
@@ -56,6 +62,10 @@ def export(
         from genpapers.companion.weights import export_weights
 
         return _written(export_weights(find_run(run, runs_dir), weights), as_json)
+    if onnx:
+        from genpapers.companion.onnx import export_onnx
+
+        return _written(export_onnx(find_run(run, runs_dir), onnx), as_json)
     file = export_run(run, output, runs_dir, folder_of(figures_dir, "figures_dir"))
     size, digest = file.stat().st_size, file_digest(file)
     if as_json:
