@@ -156,6 +156,9 @@ def run(paper: str, scale: str | None, pairs: tuple, as_json: bool) -> None:
     help="Of a Dask cluster; default: one of JOBS processes on this machine.",
 )
 @LOG_OPTION
+@click.option(
+    "--models", metavar="SOURCE", help="An archive for `fetch-models`, used instead of training."
+)
 @click.option("--force", is_flag=True, help="Train and draw again although nothing has changed.")
 @JSON
 def reproduce(
@@ -165,6 +168,7 @@ def reproduce(
     pairs: tuple,
     engine: str,
     scheduler: str | None,
+    models: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -184,6 +188,12 @@ def reproduce(
     prepared, failed = _prepared(pages, pairs, scale)
     if not prepared:
         raise UserError(failed[0].message)
+    if models:
+        from genpapers.companion.models import fetch_models, fetch_sentence
+
+        root = prepared[0].beside("").parent.parent
+        fetched = fetch_models(models, root, [job.paper.name for job in prepared])
+        click.echo(fetch_sentence(fetched), err=True)
     after, failed_after = _prepared(beside, pairs, scale, known_only=True)
     workers = jobs or (2 if engine == "dask" else 1)
     _run_and_show(prepared, workers, after, run, failed + failed_after, as_json)
