@@ -5,7 +5,7 @@ WORKERS ?= 2
 JOBS ?= 2
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install .venv reproduce test docs lab gpu readme outputs clean
+.PHONY: help install .venv reproduce models test docs lab gpu readme outputs clean
 
 # What decides whether an installation is still right: the requirements, not the dates of the files.
 DIGEST = import hashlib, pathlib; \
@@ -44,7 +44,10 @@ install: .venv ## make .venv with everything in it (the other targets do this th
 	echo "$$digest" >.venv/installed
 
 reproduce: install ## run every paper notebook at scale quick, then the comparison and the ledger of claims: figures/, and tables
-	@$(BIN)/genpapers reproduce --jobs $(JOBS)
+	@$(BIN)/genpapers reproduce --jobs $(JOBS) $(if $(MODELS),--models '$(MODELS)')
+
+models: install ## make an archive in models/ of the runs behind figures/: for make reproduce MODELS=models, here or elsewhere
+	@$(BIN)/genpapers pack-models models
 
 test: install ## check the style, run every notebook and every test, measure the coverage
 	@$(BIN)/ruff check genpapers tests scripts

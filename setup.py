@@ -33,6 +33,9 @@ class BuildWithNotebooks(build_py):
                     shutil.copy(notebook, folder)
 
 
+named = (key.removeprefix("extras_") for key in settings if key.startswith("extras_"))
+optional = {name: settings[f"extras_{name}"].split() for name in named}
+
 setup(
     name=settings["lib_name"],
     version=settings["version"],
@@ -48,7 +51,7 @@ setup(
     package_data={"genpapers": ["py.typed"]},
     python_requires=">=3.11,<3.14",
     install_requires=settings["requirements"].split(),
-    extras_require={"dev": settings["dev_requirements"].split()},
+    extras_require={"dev": settings["dev_requirements"].split()} | optional,
     entry_points={
         "console_scripts": settings["console_scripts"].split(),
         "nbdev": [f"{settings['lib_name']}={settings['lib_name']}._modidx:d"],

@@ -47,7 +47,7 @@ class TrainedAMR(TrainedModel):
         return self.f(signed(x)).flatten(1)
 
     def _decode(self, h: Tensor, generator: torch.Generator) -> Tensor:
-        maps = h.view(len(h), -1, 4, 4) if self.maps else h
+        maps = h.unflatten(1, (-1, 4, 4)) if self.maps else h
         return (self.g(maps).float() + 1) / 2
 
     def _classify(self, x: Tensor, generator: torch.Generator) -> Tensor:

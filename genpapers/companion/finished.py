@@ -19,7 +19,7 @@ from ..base.files import UserError, read_json, user_path
 from ..base.paper import find_paper
 from .receiving import import_run
 from .reproduce import make_job
-from .sharing import find_run
+from .inventory import find_run
 from .study import run_settings
 from .weights import read_weights, trained_model
 from ..train.devices import resolve_device

@@ -25,6 +25,7 @@ from torch import Tensor
 from ..base.files import UserError, reading, write_atomically
 from .checkpoint import CheckpointError, load_state, restore, save_state, state_of
 from .devices import autocast
+from .loggers import logging_to
 from .progress import Progress
 
 # %% ../../nbs/train/loop.ipynb #40e39e7d
@@ -218,10 +219,11 @@ class Loop:
             values |= self.training.evaluate()
         return values
 
-    def report(self, progress: Progress) -> None:
-        "Write and show what is due after a step."
+    def report(self, progress: Progress, send: Callable[[dict[str, float], int], None]) -> None:
+        "Write, send and show what is due after a step."
         if values := self.measure():
             append_metrics(self.metrics, self.t, values)
+            send(values, self.t)
             progress.values(dict(list(values.items())[:3]))
         for every, callback in self.training.callbacks:
             if self.due(every):
@@ -231,11 +233,12 @@ class Loop:
         "From the last checkpoint to the end; the seconds that the training has taken in all."
         self.resume()
         total = self.training.niterations
-        with StopSignals() as stop, Progress(self.label, total, self.t) as progress:
+        log = logging_to(self.folder, self.t)
+        with StopSignals() as stop, log as send, Progress(self.label, total, self.t) as progress:
             self.saved = time.monotonic()
             while self.t < total:
                 self.step()
-                self.report(progress)
+                self.report(progress, send)
                 progress.advance()
                 if stop.requested or time.monotonic() - self.saved > self.checkpoint_seconds:
                     self.save()
