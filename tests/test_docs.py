@@ -16,8 +16,10 @@ from PIL import Image
 from places import NOTEBOOKS, ROOT, cells, environment, relative
 
 from genpapers.base.paper import available_papers
+from genpapers.base.parameters import declared_parameters
 
-PAGES = [relative(p).replace(".ipynb", ".html") for p in NOTEBOOKS]
+README = "install.html"  # the page of nbs/index.ipynb; the site opens with one of its own
+PAGES = [README, *(relative(p).replace(".ipynb", ".html") for p in NOTEBOOKS)]
 MISSING = "[...document.images].filter(i => !i.naturalWidth).map(i => i.src.slice(0, 100))"
 SIZE = "(r => r.width * r.height)(m.getBoundingClientRect())"
 FLAT = f"[...document.querySelectorAll('math')].filter(m => !{SIZE}).length"
@@ -25,6 +27,7 @@ TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clie
 STRIPPED = "m.querySelectorAll('pre, code, math').forEach(e => e.remove())"
 COPY = "const m = document.querySelector('main').cloneNode(true)"
 PROSE = f"(() => {{ {COPY}; {STRIPPED}; return m.textContent }})()"
+FOUND = ".smalldocs-search-results a"
 RAW = ("$$", r"\(", r"\[", "#|", "{target=", "<!--")
 
 
@@ -203,6 +206,43 @@ def test_search_finds_a_page(site, page):
     result.click()
     page.wait_for_url("**/metrics/frechet.html*")
     assert "Fréchet distance" in page.locator("h1").first.inner_text() and not page.faults
+
+
+def test_search_puts_papers_and_guides_first(site, page):
+    page.goto((site / "index.html").as_uri())
+    for words, first in (("symvae", "symvae.html"), ("polymnist", "polymnist.html")):
+        page.locator("input[type=search]").first.fill(words)
+        page.wait_for_function(
+            f"document.querySelector('{FOUND}')?.href.includes('{first}')"
+        )
+    assert page.locator(FOUND).count() > 3 and not page.faults
+
+
+def test_the_first_page_leads_to_a_result(site, page):
+    "From the landing page to a paper's idea, its result and its verdict, past no open code."
+    page.goto((site / "index.html").as_uri())
+    cards = page.locator("a.card")
+    assert cards.count() == len(available_papers()) and page.locator("table.outcomes").count() == 1
+    cards.nth(1).click()
+    headings = [h.strip() for h in page.locator("main h2").all_inner_texts()]
+    assert headings[:2] == ["The result", "The idea"] and "Claims" in headings
+    assert not page.locator("main .cell-code:visible").count()
+    assert page.locator(".page-actions a[download]").count() == 1 and not page.faults
+
+
+def test_the_keyboard_skips_the_contents(site, page):
+    page.goto((site / "amr.html").as_uri())
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#quarto-document-content")
+
+
+def test_a_parameter_is_no_function(site):
+    "No page leads from the name of a paper's parameter to a function that is called so, too."
+    names = {p.name for paper in available_papers() for p in declared_parameters(paper, ROOT)}
+    linked = re.compile(r'<a href="[^"#]*#[^"]*"><code>(\w+)</code></a>')
+    for path in site.rglob("*.html"):
+        assert not names & set(linked.findall(markup(path))), path
 
 
 def test_dark_mode_switches_and_stays(site, page):
