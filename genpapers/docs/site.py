@@ -27,6 +27,7 @@ from ..base.files import UserError, read_json
 from ..base.paper import PAPERS
 from .landing import write_landing
 from .maths import math_style, with_formulas
+from ..pictures.explorer import STILL
 
 # %% ../../nbs/docs/site.ipynb #site-link
 _LINK = re.compile(r"""(\]\(|(?:href|src)=")((?:\.\./|index\.ipynb)[^)"\s]*)""")
@@ -64,6 +65,11 @@ _FIGURE = """<figure class="shown" id="{name}" style="max-width: {width}px">
 <div popover class="whole" id="{name}-whole">\
 <button type="button" popovertarget="{name}-whole" popovertargetaction="hide" \
 aria-label="Close figure {n}"><img src="{src}" alt=""></button></div>"""
+_EXPLORER = """<figure class="explorer" id="explorer-{n}">
+<figcaption>{caption}</figcaption><div class="controls"></div>
+<img src="{src}" alt="What the explorer draws for the choices beside it">
+<script type="application/json">{frames}</script>
+</figure>"""
 _SHARE = 0.75  # of a figure's pixels are the page's, so that letters are not larger than the text's
 _FILM = 600  # what has fewer pixels is shown with all of them
 
@@ -100,6 +106,15 @@ def _picture(output: dict) -> dict:
     return _page_output(f'<img src="{src}" alt="{alt}">')
 
 
+def _explorer(output: dict, n: int) -> dict:
+    "An explorer without a kernel: a caption, a place for its controls, and its frames."
+    still = output["data"][STILL]
+    first = f"data:image/webp;base64,{still['frames'][0]}"
+    frames = json.dumps({k: still[k] for k in ("choices", "frames")}).replace("<", "\\u003c")
+    facts = {"n": n, "caption": still["caption"], "src": first, "frames": frames}
+    return _page_output(_EXPLORER.format(**facts))
+
+
 def with_figures(
     outputs: list[dict],  # of a cell
     seen: set[str],  # numbers of the figures further up on the page; grows
@@ -109,7 +124,9 @@ def with_figures(
     while rest:
         caption = _text(rest[1], "text/html") if rest[1:] else ""
         output = rest.pop(0)
-        if _text(output, "image/png") and 'class="figure-caption"' in caption:
+        if STILL in output.get("data", {}):
+            output = _explorer(output, len(seen))
+        elif _text(output, "image/png") and 'class="figure-caption"' in caption:
             output, _ = _figure(output, caption, seen), rest.pop(0)
         elif _text(output, "image/png") and not _text(output, "text/html"):
             output = _picture(output)
@@ -230,7 +247,7 @@ def _write_sources(nbs: Path, work: Path) -> None:
         symbols.pop(name, None)
     (work / "_symbols.json").write_text(json.dumps(symbols), encoding="utf-8")
     (work / "figures").symlink_to(nbs.parent / "figures")
-    for name in ("_smalldocs.yml", "styles.css", "favicon.svg"):
+    for name in ("_smalldocs.yml", "styles.css", "favicon.svg", "site.js"):
         shutil.copy(nbs / name, work)
     if (nbs / "index.ipynb").exists():
         write_landing(nbs, nbs.parent / "figures", work)
@@ -241,6 +258,7 @@ def _write_sources(nbs: Path, work: Path) -> None:
 
 # %% ../../nbs/docs/site.ipynb #site-local
 _FOREIGN = re.compile(r'<(?:link|script)[^>]*(?:href|src)="https?://[^>]*>(?:</script>)?')
+_SCRIPT = '<script src="{up}site.js" defer></script></head>'
 _SKIP = '<a class="skip" href="#quarto-document-content">Skip to content</a>'
 _ACTIONS = (
     '<p class="page-actions"><a href="{source}">View source</a>'
@@ -250,6 +268,7 @@ _ACTIONS = (
 
 def _with_actions(html: str, page: str) -> str:
     "A page with its links past the contents, to its source, and to the notebook as a file."
+    html = html.replace("</head>", _SCRIPT.format(up="../" * page.count("/")), 1)
     html = re.sub(r"(<body[^>]*>)", rf"\1{_SKIP}", html, count=1)
     notebook = page.removesuffix(".html") + ".ipynb"
     if notebook == "index.ipynb":
@@ -326,6 +345,7 @@ def build(
             if (work / "landing").is_dir():
                 shutil.copytree(work / "landing", site.out / "landing", dirs_exist_ok=True)
                 shutil.copy(work / "social.png", site.out)
+            shutil.copy(work / "site.js", site.out)
         except BuildError as error:
             raise UserError(str(error)) from None
         if site.warnings:
