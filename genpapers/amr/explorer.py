@@ -120,7 +120,7 @@ def explorer(
     controls["model"].value = last
     choices = {"model": each("model", list(models))}
     for i, name in enumerate(names[:2]):
-        offered = [(k + i) % len(images) for k in range(min(3, len(images)))]
+        offered = [(k + i) % len(images) for k in range(min(2, len(images)))]
         choices[f"picture {name}"] = each(f"picture_{name}", offered)
     weights = [f"weight_{n}" for n in names]
     choices["mix"] = {}

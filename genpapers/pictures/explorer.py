@@ -137,7 +137,7 @@ def each(name: str, values: Sequence, words: str = "{}") -> dict[str, dict]:
 def _small(picture: bytes) -> str:
     "A picture as WebP, base64: a notebook holds a hundred of them."
     content = io.BytesIO()
-    Picture.open(io.BytesIO(picture)).convert("RGB").save(content, "WEBP", quality=50, method=4)
+    Picture.open(io.BytesIO(picture)).convert("RGB").save(content, "WEBP", quality=35, method=6)
     return base64.b64encode(content.getvalue()).decode()
 
 

@@ -129,6 +129,5 @@ def explorer(
         for words, letters in holding.items()
     }
     choices = {"model": each("model", list(models)), "held": held}
-    choices["image"] = each("image", range(min(2, len(x))))
     choices["sweeps"] = each("sweeps", (0, 1, 2, 5, 15, _SWEEPS))
     return Explorer(picture, controls, caption, choices, playing="sweeps")

@@ -79,7 +79,7 @@ def explorer(
         "Eight chains of each method: the encoder draws codes for an image, the decoder an image "
         "for the codes, and so on. Do the digits stay, or do they drift?"
     )
-    steps = each("step", [0, 1, 2, 5, 10, 25, _STEPS])
+    steps = each("step", [0, 1, 5, 25, _STEPS])
     starts = each("start", _STARTS)
     choices = {"model": each("model", list(models)), "start from": starts, "steps": steps}
     return Explorer(picture, controls, caption, choices, playing="step")
