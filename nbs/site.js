@@ -6,6 +6,7 @@ document.addEventListener("DOMContentLoaded", () => document.querySelectorAll("f
     const i = choices.reduce((n, c, k) => n * c.options.length + at[k], 0);
     image.src = "data:image/webp;base64," + frames[i];
   };
+  image.addEventListener("load", () => { image.style.maxWidth = `min(100%, ${image.naturalWidth}px)`; });
   choices.forEach((choice, k) => {
     const set = document.createElement("fieldset");
     set.append(Object.assign(document.createElement("legend"), { textContent: choice.words }));

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from browser import chromium
 from filelock import FileLock
 from PIL import Image
@@ -184,6 +185,39 @@ def test_a_click_shows_the_whole_figure(site, page):
     assert whole.is_visible()
     page.keyboard.press("Escape")
     assert not whole.is_visible()
+
+
+@pytest.mark.parametrize("name", ("mnist_style", "symvae", "polymnist"))
+def test_an_explorer_works_without_a_kernel(site, page, name):
+    page.goto((site / f"{name}.html").as_uri())
+    explorer = page.locator("figure.explorer").first
+    picture = lambda: explorer.locator("img").evaluate("i => i.src + ' ' + i.naturalWidth")
+    seen = {picture()}
+    for control in explorer.locator("input").all():
+        if control.get_attribute("type") == "range":
+            control.focus()
+            page.keyboard.press("End")
+        else:
+            control.check()
+        seen.add(picture())
+    assert len(seen) >= explorer.locator("fieldset").count() and not page.faults
+    assert explorer.locator("figcaption").inner_text() and "undefined" not in "".join(seen)
+
+
+LOOKED_AT = ("index", "start", "commands", "claims", "comparison", "train/loop")
+
+
+@pytest.mark.parametrize("scheme", ("light", "dark"))
+def test_axe_finds_nothing_serious(site, page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    found = []
+    for name in (*LOOKED_AT, *(paper.name for paper in available_papers())):
+        page.goto((site / f"{name}.html").as_uri())
+        for violation in Axe().run(page).response["violations"]:
+            if violation["impact"] in ("serious", "critical"):
+                places = [node["html"][:100] for node in violation["nodes"][:3]]
+                found.append(f"{name}: {violation['id']}: {', '.join(places)}")
+    assert not found, "\n".join(found)
 
 
 def test_a_library_page_documents_what_it_exports(site, page):
