@@ -158,14 +158,14 @@ def _is_heading(cell: dict, title: str = "") -> bool:
 def parameters_later(
     cells: list[dict],  # of a paper notebook
 ) -> list[dict]:
-    "The cells with the section Parameters before Data, where there are both."
+    "The cells with the section Parameters after The idea, where there are both."
     starts = [i for i, cell in enumerate(cells) if _is_heading(cell)]
-    begin = next((i for i in starts if _is_heading(cells[i], "Parameters")), None)
-    data = next((i for i in starts if _is_heading(cells[i], "Data")), None)
-    if begin is None or data is None or data < begin:
+    named = {t: [i for i in starts if _is_heading(cells[i], t)] for t in ("Parameters", "The idea")}
+    if not all(named.values()) or named["The idea"][0] < named["Parameters"][0]:
         return cells
-    end = starts[starts.index(begin) + 1]
-    return cells[:begin] + cells[end:data] + cells[begin:end] + cells[data:]
+    begin, idea = (named[title][0] for title in ("Parameters", "The idea"))
+    end, after = (next((k for k in starts if k > i), len(cells)) for i in (begin, idea))
+    return cells[:begin] + cells[end:after] + cells[begin:end] + cells[after:]
 
 # %% ../../nbs/docs/site.ipynb #site-page
 def _write_page(
