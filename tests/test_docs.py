@@ -10,14 +10,17 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from browser import chromium
 from filelock import FileLock
 from PIL import Image
 from places import NOTEBOOKS, ROOT, cells, environment, relative
 
 from genpapers.base.paper import available_papers
+from genpapers.base.parameters import declared_parameters
 
-PAGES = [relative(p).replace(".ipynb", ".html") for p in NOTEBOOKS]
+README = "install.html"  # the page of nbs/index.ipynb; the site opens with one of its own
+PAGES = [README, *(relative(p).replace(".ipynb", ".html") for p in NOTEBOOKS)]
 MISSING = "[...document.images].filter(i => !i.naturalWidth).map(i => i.src.slice(0, 100))"
 SIZE = "(r => r.width * r.height)(m.getBoundingClientRect())"
 FLAT = f"[...document.querySelectorAll('math')].filter(m => !{SIZE}).length"
@@ -25,6 +28,7 @@ TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clie
 STRIPPED = "m.querySelectorAll('pre, code, math').forEach(e => e.remove())"
 COPY = "const m = document.querySelector('main').cloneNode(true)"
 PROSE = f"(() => {{ {COPY}; {STRIPPED}; return m.textContent }})()"
+FOUND = ".smalldocs-search-results a"
 RAW = ("$$", r"\(", r"\[", "#|", "{target=", "<!--")
 
 
@@ -183,6 +187,39 @@ def test_a_click_shows_the_whole_figure(site, page):
     assert not whole.is_visible()
 
 
+@pytest.mark.parametrize("name", ("mnist_style", "symvae", "polymnist"))
+def test_an_explorer_works_without_a_kernel(site, page, name):
+    page.goto((site / f"{name}.html").as_uri())
+    explorer = page.locator("figure.explorer").first
+    picture = lambda: explorer.locator("img").evaluate("i => i.src + ' ' + i.naturalWidth")
+    seen = {picture()}
+    for control in explorer.locator("input").all():
+        if control.get_attribute("type") == "range":
+            control.focus()
+            page.keyboard.press("End")
+        else:
+            control.check()
+        seen.add(picture())
+    assert len(seen) >= explorer.locator("fieldset").count() and not page.faults
+    assert explorer.locator("figcaption").inner_text() and "undefined" not in "".join(seen)
+
+
+LOOKED_AT = ("index", "start", "commands", "claims", "comparison", "train/loop")
+
+
+@pytest.mark.parametrize("scheme", ("light", "dark"))
+def test_axe_finds_nothing_serious(site, page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    found = []
+    for name in (*LOOKED_AT, *(paper.name for paper in available_papers())):
+        page.goto((site / f"{name}.html").as_uri())
+        for violation in Axe().run(page).response["violations"]:
+            if violation["impact"] in ("serious", "critical"):
+                places = [node["html"][:100] for node in violation["nodes"][:3]]
+                found.append(f"{name}: {violation['id']}: {', '.join(places)}")
+    assert not found, "\n".join(found)
+
+
 def test_a_library_page_documents_what_it_exports(site, page):
     page.goto((site / "train" / "loop.html").as_uri())
     module = importlib.import_module("genpapers.train.loop")
@@ -203,6 +240,43 @@ def test_search_finds_a_page(site, page):
     result.click()
     page.wait_for_url("**/metrics/frechet.html*")
     assert "Fréchet distance" in page.locator("h1").first.inner_text() and not page.faults
+
+
+def test_search_puts_papers_and_guides_first(site, page):
+    page.goto((site / "index.html").as_uri())
+    for words, first in (("symvae", "symvae.html"), ("polymnist", "polymnist.html")):
+        page.locator("input[type=search]").first.fill(words)
+        page.wait_for_function(
+            f"document.querySelector('{FOUND}')?.href.includes('{first}')"
+        )
+    assert page.locator(FOUND).count() > 3 and not page.faults
+
+
+def test_the_first_page_leads_to_a_result(site, page):
+    "From the landing page to a paper's idea, its result and its verdict, past no open code."
+    page.goto((site / "index.html").as_uri())
+    cards = page.locator("a.card")
+    assert cards.count() == len(available_papers()) and page.locator("table.outcomes").count() == 1
+    cards.nth(1).click()
+    headings = [h.strip() for h in page.locator("main h2").all_inner_texts()]
+    assert headings[:2] == ["The result", "The idea"] and "Claims" in headings
+    assert not page.locator("main .cell-code:visible").count()
+    assert page.locator(".page-actions a[download]").count() == 1 and not page.faults
+
+
+def test_the_keyboard_skips_the_contents(site, page):
+    page.goto((site / "amr.html").as_uri())
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#quarto-document-content")
+
+
+def test_a_parameter_is_no_function(site):
+    "No page leads from the name of a paper's parameter to a function that is called so, too."
+    names = {p.name for paper in available_papers() for p in declared_parameters(paper, ROOT)}
+    linked = re.compile(r'<a href="[^"#]*#[^"]*"><code>(\w+)</code></a>')
+    for path in site.rglob("*.html"):
+        assert not names & set(linked.findall(markup(path))), path
 
 
 def test_dark_mode_switches_and_stays(site, page):

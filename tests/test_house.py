@@ -41,7 +41,7 @@ FLOORS = {
     "train": 1,
     "pictures": 1,
     "companion": 2,
-    "docs": 2,
+    "docs": 4,
 }
 WINGS = dict.fromkeys((*PAPERS, *BESIDE), 2) | {"comparison": 3}
 

@@ -8,13 +8,14 @@ __all__ = ['explorer']
 # %% ../../nbs/amr/explorer.ipynb #e2b6a28c
 import numpy as np
 import torch
-from ipywidgets import FloatSlider, IntSlider, ToggleButtons, Widget
+from ipywidgets import FloatSlider, ToggleButtons, Widget
 from torch import Tensor
 
 from .mixers import combine, fixed_weights
+from .model import AMR
+from .vae import BetaVAE
 from .views import codes_of, shown
-from ..pictures.explorer import Explorer, figure_png
-from ..pictures.grids import grids
+from ..pictures.explorer import Explorer, Thumbnails, each, model_switch, png, tiles
 
 # %% ../../nbs/amr/explorer.ipynb #ba4ade92
 def _normalised(weights: list[float]) -> list[float]:
@@ -62,11 +63,11 @@ def _grey_out(way: ToggleButtons, weights: dict[str, Widget], owners: dict[str, 
     update()
 
 
-def _controls(count: int, channels: int, names: str) -> dict[str, Widget]:
-    "A picture of `count` for each name, the way of mixing, weights, and an owner per channel."
+def _controls(images: Tensor, channels: int, names: str) -> dict[str, Widget]:
+    "One of the pictures for each name, the way of mixing, weights, and an owner per channel."
     picks, weights, owners = {}, {}, {}
     for i, n in enumerate(names):
-        picks[f"picture_{n}"] = IntSlider(i % count, 0, count - 1, description=f"{n}: picture")
+        picks[f"picture_{n}"] = Thumbnails(images, f"picture {n}", i % len(images))
         weights[f"weight_{n}"] = FloatSlider(
             1 / len(names), min=0, max=1, step=0.05, description=f"weight of {n}"
         )
@@ -94,24 +95,36 @@ def _caption(by_channel: bool, weights: list[float], owners: list[int], names: s
 
 # %% ../../nbs/amr/explorer.ipynb #amex0001
 def explorer(
-    model,  # trained
+    models: dict[str, AMR | BetaVAE],  # trained, by method
     images: Tensor,  # (N, c, H, W) uint8, to choose from
     parents: int = 3,
 ) -> Explorer:
-    "Controls over a model beside the parents and their mix."
-    channels = min(codes_of(model, images[:1]).shape[1], _MOST_CHANNELS)
+    "A switch between methods, and how their codes are mixed, beside the parents and their mix."
+    last = list(models)[-1]
+    channels = min(codes_of(models[last], images[:1]).shape[1], _MOST_CHANNELS)
     names = _NAMES[:parents]
 
-    def picture(by_channel: bool, **values) -> bytes:
+    def picture(model: str, by_channel: bool, **values) -> bytes:
         pictures = images[[values[f"picture_{n}"] for n in names]]
         weights = [values[f"weight_{n}"] for n in names]
         owners = [values[f"channel_{c}"] for c in range(channels)]
-        shown = _mixed(model, pictures, weights, owners if by_channel else None)
+        shown = _mixed(models[model], pictures, weights, owners if by_channel else None)
         words = [*names, _caption(by_channel, weights, owners, names)]
-        return figure_png(grids({"": shown}, len(shown), size=1.5, column_labels=words), 90)
+        return png(tiles({"": torch.from_numpy(shown)}, 128 / shown.shape[-1], {"": words}))
 
     caption = (
         "Which pictures are mixed, and how: all feature maps of the code in the same proportion, "
         "or each one from a single parent."
     )
-    return Explorer(picture, _controls(len(images), channels, names), caption)
+    controls = {"model": model_switch(list(models))} | _controls(images, channels, names)
+    controls["model"].value = last
+    choices = {"model": each("model", list(models))}
+    for i, name in enumerate(names[:2]):
+        offered = [(k + i) % len(images) for k in range(min(2, len(images)))]
+        choices[f"picture {name}"] = each(f"picture_{name}", offered)
+    weights = [f"weight_{n}" for n in names]
+    choices["mix"] = {}
+    for w in (0.0, 0.25, 0.5, 0.75, 1.0):
+        parts = (w, 1 - w, *[0.0] * (parents - 2))
+        choices["mix"][f"{w:.0%} {names[0]}"] = dict(zip(weights, parts))
+    return Explorer(picture, controls, caption, choices)

@@ -6,7 +6,7 @@
 __all__ = ['DATASETS', 'PAPER']
 
 # %% ../../nbs/comparison/page.ipynb #pgcm0003
-from ..base.paper import Choice, Paper, Range
+from ..base.paper import Choice, Figure, Paper, Range
 
 DATASETS = {"smoke": "mnist5k", "quick": "mnist5k", "hour": "mnist"}  # scale -> its digits
 PAPER = Paper(
@@ -27,9 +27,15 @@ PAPER = Paper(
     },
     claims=(),
     figures={
-        "pictures": "test digits, their reconstructions, and digits that each method draws",
-        "measures": "the measures side by side, from the smallest to the largest of the seeds, real"
-        " digits for comparison",
+        "pictures": Figure(
+            "Test digits, their reconstructions, and digits that each method draws",
+            "A row of ten test digits, and below it for each method ten reconstructions of them "
+            "beside ten digits that it draws",
+        ),
+        "measures": Figure(
+            "The measures side by side, from the smallest to the largest of the seeds, beside real digits",
+            "A panel for each measure with a dot for each method, and a line where real digits are",
+        ),
     },
     minutes={"smoke": 0.3, "quick": 0.7, "hour": 15},
     reads=("nbs/*.ipynb",),

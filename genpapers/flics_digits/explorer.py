@@ -9,15 +9,15 @@ __all__ = ['by_owner', 'explorer']
 from collections.abc import Sequence
 
 import torch
-from ipywidgets import IntSlider, SelectionSlider
+from ipywidgets import IntSlider
 from torch import Tensor
 
 from .networks import HVAE
 from .pictures import SITE_COLOURS
 from .results import drawn
 from ..metrics.classifier import Classifier
-from ..pictures.explorer import Explorer, figure_png
-from ..pictures.grids import grids, tinted
+from ..pictures.explorer import Explorer, each, model_switch, png, tiles
+from ..pictures.grids import tinted
 
 # %% ../../nbs/flics_digits/explorer.ipynb #fde00004
 def by_owner(
@@ -41,19 +41,22 @@ def explorer(
     judge: Classifier,
     sites: Sequence[Sequence[int]],
 ) -> Explorer:
-    "A slider over the finished trainings beside what their sites draw."
-    options = [(f"{alpha:g}", alpha) for alpha in sorted(models)]
-    controls = {
-        "alpha": SelectionSlider(options=options, description="alpha"),
-        "seed": IntSlider(0, 0, 20, description="draw"),
-    }
+    "A switch between the finished trainings beside what their sites draw."
+    words = {f"alpha {alpha:g}": alpha for alpha in sorted(models)}
+    controls = {"alpha": model_switch(words), "seed": IntSlider(0, 0, 20, description="draw")}
 
     def picture(alpha: float, seed: int) -> bytes:
-        cells = by_owner(models[alpha], judge, sites, 30, seed)
-        return figure_png(grids(cells, 6, across=2))
+        rows = {}
+        for name, images in by_owner(models[alpha], judge, sites, 24, seed).items():
+            for first in range(0, 24, 8):
+                words_before = f"{name}:" if first == 0 else f"{name[:6]}, {first + 1} on"
+                rows[words_before] = images[first : first + 8]
+        return png(tiles(rows))
 
     caption = (
         "How much of what each site learns from is its own. Blue digits are those that site 0 has"
         " seen, orange ones those of site 1, as a classifier reads them."
     )
-    return Explorer(picture, controls, caption)
+    choices = {"model": {name: {"alpha": alpha} for name, alpha in words.items()}}
+    choices["draw"] = each("seed", range(6))
+    return Explorer(picture, controls, caption, choices)

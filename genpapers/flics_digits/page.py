@@ -8,7 +8,7 @@ __all__ = ['LEAST', 'PAPER']
 # %% ../../nbs/flics_digits/page.ipynb #fdg00003
 import math
 
-from ..base.paper import Choice, Claim, Paper, Range
+from ..base.paper import Choice, Claim, Figure, Paper, Range
 from ..base.rules import Condition
 
 LEAST = 0.02  # of a model's samples: a class that it draws
@@ -149,14 +149,51 @@ PAPER = Paper(
     },
     claims=_CLAIMS,
     figures={
-        "exchange": "what the sites learn from in a step: own images and the other's samples",
-        "curves": "losses of decoders and encoders over training",
-        "samples": "samples of baseline and sites at the largest and the smallest alpha (Fig. 1)",
-        "distances": "Fréchet distances to all, own and other digits against alpha (Fig. 1)",
-        "readings": "digits that the sites draw, as a classifier reads them",
-        "classes": "number of digits that a site draws, and fraction of unseen ones, against alpha",
-        "panel": "sixty samples of each model",
-        "explorer": "samples of both sites, coloured by whose digits they are",
+        "exchange": Figure(
+            "What the sites learn from in a step: own images and the other's samples",
+            "Two rows of twenty digits, one for each site; the colour says which site has seen "
+            "such an image, or has drawn it",
+        ),
+        "curves": Figure(
+            "Losses of decoders and encoders over training",
+            "Curves of the two losses over the steps, a colour for each share of own images "
+            "and one for the baseline",
+            parameters=("niterations",),
+        ),
+        "samples": Figure(
+            "Samples of baseline and sites at the largest and the smallest alpha",
+            "Five rows of eighteen digits: baseline, then both sites at either alpha",
+            "Fig. 1, top",
+            ("niterations", "alphas"),
+        ),
+        "distances": Figure(
+            "Fréchet distances to all, own and other digits against alpha",
+            "Three curves over alpha, means over both sites, and the baseline as a dashed line",
+            "Fig. 1, bottom",
+            ("niterations", "score_images"),
+        ),
+        "readings": Figure(
+            "Digits that the sites draw, as a classifier reads them",
+            "A heat map for each training and site: the fraction of samples read as each digit",
+            parameters=("niterations", "score_images"),
+        ),
+        "classes": Figure(
+            "Number of digits that a site draws, and fraction of unseen ones, against alpha",
+            "Two panels with a point for each site and alpha: digits drawn, of ten, and the "
+            "fraction of samples read as digits that the site has not seen",
+            parameters=("niterations", "score_images"),
+        ),
+        "panel": Figure(
+            "Sixty samples of each model",
+            "Blocks of sixty digits, one for the baseline and one for each site and alpha",
+            parameters=("niterations",),
+        ),
+        "explorer": Figure(
+            "Samples of both sites, coloured by whose digits they are",
+            "Blocks of thirty digits for each site at the largest and the smallest alpha; blue "
+            "digits are those that site 0 has seen, orange ones those of site 1",
+            parameters=("niterations",),
+        ),
     },
     plan="genpapers.flics_digits.plan:plan",
     trained="genpapers.flics_digits.trained:trained",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..data.pixels import eight_bit
 from .model import STYLE_SCALE, AutoEncoder, draw_digits
-from ..pictures.explorer import Explorer
+from ..pictures.explorer import Explorer, each, model_switch
 
 # %% ../../nbs/mnist_style/explorer.ipynb #msex0004
 _ZOOM = 8
@@ -29,23 +29,28 @@ def _png(image: Tensor) -> bytes:
     return content.getvalue()
 
 # %% ../../nbs/mnist_style/explorer.ipynb #msex0006
-def explorer(net: AutoEncoder) -> Explorer:
-    "Digit and style sliders beside the digit that `net` draws from them."
-    names = [f"style_{k + 1}" for k in range(net.feat_size)]
-    controls = {"digit": IntSlider(3, 0, 9, description="digit")}
+def explorer(
+    nets: dict[str, AutoEncoder],  # by how they were trained
+) -> Explorer:
+    "A switch between models, digit and style sliders, beside the digit that is drawn from them."
+    names = [f"style_{k + 1}" for k in range(next(iter(nets.values())).feat_size)]
+    controls = {"model": model_switch(list(nets))}
+    controls["digit"] = IntSlider(3, 0, 9, description="digit")
     for name in names:
         words = name.replace("_", " ")
         controls[name] = FloatSlider(
             0, min=-5, max=5, step=0.1, description=words, readout_format=".1f"
         )
 
-    def picture(digit: int, **style: float) -> bytes:
+    def picture(model: str, digit: int, **style: float) -> bytes:
         styles = torch.tensor([[style[name] for name in names]])
-        return _png(draw_digits(net, torch.tensor([digit]), styles)[0])
+        return _png(draw_digits(nets[model], torch.tensor([digit]), styles)[0])
 
     reach = f"{STYLE_SCALE:g}"
     caption = (
         "Which digit, and how it is written. Two styles in three lie between "
-        f"-{reach} and {reach} in training with an adversary."
+        f"-{reach} and {reach} in training with an adversary; without one nobody says where."
     )
-    return Explorer(picture, controls, caption)
+    choices = {"model": each("model", list(nets)), "digit": each("digit", range(10))}
+    choices["style 1"] = each(names[0], (-5.0, -3.0, -1.0, 0.0, 1.0, 3.0, 5.0), "{:g}")
+    return Explorer(picture, controls, caption, choices)
