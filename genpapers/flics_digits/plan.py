@@ -86,6 +86,7 @@ def plan(p: SimpleNamespace) -> list[RunSpec]:
                     seed,
                     {p.dataset: data.digest},
                     labels=labels | {"seed": str(seed)},
+                    prolongs=True,
                 )
             )
     return specs

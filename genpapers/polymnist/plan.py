@@ -47,7 +47,8 @@ def _spec(
     places = (places or {}) | ({"backgrounds": p.backgrounds} if p.backgrounds else {})
     labels = {k: config[k] for k in ("stage", "pairs") if k in config}
     data = _data_digests(config | places, p.data_dir)
-    return RunSpec("polymnist", name, _ENTRY, config, p.seed, data, needs, places, labels)
+    beside = {"needs": needs, "places": places, "labels": labels, "prolongs": True}
+    return RunSpec("polymnist", name, _ENTRY, config, p.seed, data, **beside)
 
 
 def _classifier_spec(
