@@ -219,6 +219,7 @@ def spec_of(
         data or digests(config, seed, p.data_dir),
         places=places or {},
         labels=labels | {"seed": str(seed)},
+        prolongs=True,
     )
 
 

@@ -47,6 +47,7 @@ def reading(
 # %% ../../nbs/base/files.ipynb #dn000002
 def decides_nothing(function: Callable) -> Callable:
     "Marks a function that has no say in the numbers of a run; it is returned as it is."
+    function.decides_nothing = True
     return function
 
 # %% ../../nbs/base/files.ipynb #f6bd3f4c

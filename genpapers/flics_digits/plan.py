@@ -105,6 +105,7 @@ def plan(p: SimpleNamespace) -> list[RunSpec]:
                     {data.name: data.digest},
                     places=places,
                     labels=labels | {"seed": str(seed)},
+                    prolongs=True,
                 )
             )
     return specs

@@ -199,8 +199,8 @@ def flow_spec(
     else:
         config, seed = _flow_config(p, name, train), p.seed
     labels = {"configuration": name, "variant": variant, "seed": str(p.seed)}
-    run = f"{variant}-s{p.seed}"
-    return RunSpec("nfpi", run, _FLOW, config, seed, data, places=places, labels=labels)
+    beside = {"places": places, "labels": labels, "prolongs": True}
+    return RunSpec("nfpi", f"{variant}-s{p.seed}", _FLOW, config, seed, data, **beside)
 
 # %% ../../nbs/nfpi/plan.ipynb #nfpi-pl-plan
 def _samples_per_class(p: SimpleNamespace, train: Images) -> int:

@@ -96,7 +96,11 @@ def _watching(
     model: ConditionalFlow, every: int, seed: int
 ) -> tuple[tuple[int, Callable[[int, Path], None]], ...]:
     "The callback that keeps samples every so many steps; 0: none."
-    keep = lambda step, folder: keep_samples(model, seed, step, folder)
+
+    @decides_nothing
+    def keep(step: int, folder: Path) -> None:
+        keep_samples(model, seed, step, folder)
+
     return ((every, keep),) if every else ()
 
 

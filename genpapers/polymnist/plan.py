@@ -48,7 +48,8 @@ def _spec(
     labels = {k: config[k] for k in ("stage", "pairs") if k in config}
     labels |= {"model": model, "seed": str(p.seed)}
     name, data = f"{model}-s{p.seed}", _data_digests(config | places, p.data_dir)
-    return RunSpec("polymnist", name, _ENTRY, config, p.seed, data, needs, places, labels)
+    beside = {"needs": needs, "places": places, "labels": labels, "prolongs": True}
+    return RunSpec("polymnist", name, _ENTRY, config, p.seed, data, **beside)
 
 
 def _classifier_spec(

@@ -31,6 +31,8 @@ from ..base.paper import PAPERS, find_paper
 from .devices import check_devices, faster_precision, resolve_device
 from .launch import fit_on_devices
 from .loop import fit
+from .progress import say
+from .prolonging import prolong
 from .specs import Context, Run, RunSpec, build, finish, finished_seconds, run_key
 
 # %% ../../nbs/train/runs.ipynb #rs000001
@@ -72,7 +74,7 @@ def set_aside(folder: Path) -> None:
 
 
 def train(run: Run, record: dict, settings: RunSettings) -> None:
-    """Train in the run's folder, from its checkpoint if there is one.
+    """Train in the run's folder, from its checkpoint if there is one, or from a shorter run's.
 
     What fails leaves its trace in error.txt."""
     spec, context, folder = run.spec, run.context, run.folder
@@ -86,6 +88,13 @@ def train(run: Run, record: dict, settings: RunSettings) -> None:
         f"{spec.paper}/{spec.name}",
     )
     try:
+        if (
+            spec.prolongs
+            and not settings.force
+            and not (folder / "checkpoint.safetensors").exists()
+        ):
+            if whence := prolong(lambda: build(spec, context), folder, record):
+                say(f"{spec.paper}/{spec.name} {whence}")
         if settings.devices > 1:
             run.seconds = fit_on_devices(spec, context, folder, *arguments, settings.devices)
         else:

@@ -36,6 +36,7 @@ class RunSpec:
     needs: tuple[str, ...] = ()  # names of runs in the same plan that it builds on
     places: dict[str, str] = field(default_factory=dict)  # what it reads: `data` has the digests
     labels: dict[str, str] = field(default_factory=dict)  # what it is of: method, experiment, ...
+    prolongs: bool = False  # nothing depends on its length: it goes on from a shorter one
 
     @property
     def given(self) -> dict:
