@@ -554,8 +554,8 @@ def score(file: Path, images: int, device: torch.device) -> Row:
 
     Needs a whole installation."""
     from genpapers.data.sources import load
-    from genpapers.metrics.fid import inception_folder
-    from genpapers.symvae.scores import find_inception, make_judges, scores
+    from genpapers.metrics.fid import find_inception, inception_folder
+    from genpapers.symvae.scores import make_judges, scores
 
     spec, model = kept_model(file, device)
     folder = inception_folder()
