@@ -191,7 +191,7 @@ METHODS = (
         {"experiments": ["mnist-ladder"], "methods": ["sym"]},
         SymmetricVAE,
     ),
-    _Method("polymnist", "generator", {"stages": "generator"}, PairGenerator),
+    _Method("polymnist", "generator-s0", {"stages": "generator", "seeds": 1}, PairGenerator),
     _Method(
         "nfpi",
         "mean",
