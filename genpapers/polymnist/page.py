@@ -34,9 +34,19 @@ LABELS = {
 OWN = ("baseline-labelled", "main-labelled")  # models of the experiment that is ours alone
 
 # %% ../../nbs/polymnist/page.ipynb #pq000008
+_SHORT = {
+    "baseline": "baseline",
+    "main-real": "real pairs",
+    "main-synthetic": "synthetic pairs",
+    "baseline-long": "long baseline",
+    "baseline-labelled": "baseline",
+    "main-labelled": "main",
+}
+
+
 def gain(of: str, over: str, where: str = "on average") -> str:
-    "The quantity that compares two models, of `LABELS`, on a style or on average."
-    return f"{LABELS[of]} minus {LABELS[over]}: test accuracy {where}"
+    "The quantity that compares the accuracies of two models, on a style or on average."
+    return f"{_SHORT[of]} minus {_SHORT[over]} {where}"
 
 
 _WHERE = ("on average", *(f"on {k}" for k in _COLUMNS[:5]))
