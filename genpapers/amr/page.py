@@ -121,9 +121,9 @@ _FIGURES = {
         parameters=_DIGITS,
     ),
     "gain_course": Figure(
-        "By how much the probe that learns alongside is better than the baseline's, over the"
-        " training",
-        alt="A curve for each method with a band over seeds, a plot for each data set",
+        "By how many percentage points the probe that learns alongside is better than the"
+        " baseline's and than ACAI's, over the training",
+        alt="A curve for each method with a band over seeds, two plots for each data set",
         parameters=_DIGITS,
     ),
     "gains": Figure(

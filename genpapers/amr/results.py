@@ -11,6 +11,7 @@ __all__ = ['runs_by_title', 'run_counts', 'probe_folders', 'splits_of_run', 'spr
 # %% ../../nbs/amr/results.ipynb #f6af6d6f
 import json
 from dataclasses import asdict
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
@@ -87,9 +88,15 @@ def _of_which(run: Run) -> dict[str, str | int]:
     return {"method": labels["method"], "setting": labels["setting"], "seed": int(labels["seed"])}
 
 # %% ../../nbs/amr/results.ipynb #ef37224b
+_OF_SPLITS = ("dataset", "size", "count", "published_subset", "n_channels", "folder", "attributes")
+_splits = lru_cache(2)(lambda given, *where: splits_of(json.loads(given), *where))
+
+
 def splits_of_run(run: Run) -> Splits:
-    "Training, validation and test examples of a finished run."
-    return splits_of(run.spec.given, run.spec.seed, run.context.data_dir)
+    "Training, validation and test examples of a finished run; the last two made are remembered."
+    given = {name: v for name, v in run.spec.given.items() if name in _OF_SPLITS}
+    seed = run.spec.seed if given.get("count") else 0  # which alone follows it
+    return _splits(json.dumps(given, sort_keys=True), seed, run.context.data_dir)
 
 
 def spread_examples(examples: Examples, n: int) -> Examples:
@@ -195,12 +202,16 @@ def mix_ratios(tables: dict[str, pd.DataFrame]) -> dict[str, list[float]]:
     return {ratio_of_mixes(d): ratios(tables[d], "mixup", "baseline") for d in known}
 
 # %% ../../nbs/amr/results.ipynb #amr-results-course
-def gain_courses(runs: dict[str, Run], folder: str) -> dict[str, list[pd.DataFrame]]:
-    """Per method but the baseline a frame for each seed, its steps as index, its column the folder.
+def gain_courses(
+    runs: dict[str, Run],
+    folder: str,
+    other: str,  # method
+) -> dict[str, list[pd.DataFrame]]:
+    """Per method but the other a frame for each seed: percentage points above its test accuracy.
 
-    Percentage points of test accuracy above the baseline's.
+    Steps are the index, the one column is named by folder and other method.
     """
-    baseline, courses = {}, {}
+    title_of, theirs, courses = f"{folder}: above {METHOD_TITLES[other]}", {}, {}
     for run in runs.values():
         labels = run.spec.labels
         if labels["folder"] != folder:
@@ -208,14 +219,14 @@ def gain_courses(runs: dict[str, Run], folder: str) -> dict[str, list[pd.DataFra
         if not _of_the_table(folder, labels["method"], labels["setting"]):
             continue
         accuracy = 100 * run.metrics["test_accuracy"].dropna()
-        if labels["method"] == "baseline":
-            baseline[labels["seed"]] = accuracy
+        if labels["method"] == other:
+            theirs[labels["seed"]] = accuracy
         else:
             courses.setdefault(METHOD_TITLES[labels["method"]], []).append(
                 (labels["seed"], accuracy)
             )
     return {
-        title: [(a - baseline[seed]).to_frame(folder) for seed, a in found if seed in baseline]
+        title: [(a - theirs[seed]).to_frame(title_of) for seed, a in found if seed in theirs]
         for title, found in courses.items()
     }
 
@@ -260,7 +271,7 @@ def judge_for(splits: Splits, niterations: int) -> Classifier:
 
 
 def distances_of(judge: Classifier, made: dict[str, Tensor], images: Tensor) -> dict[str, float]:
-    """cFID and KID, in the judge's features, of pictures (N, c, H, W) in [0, 1] from images (uint8).
+    """cFID and KID of pictures (N, c, H, W) in [0, 1] from uint8 images, in the judge's features.
 
     nan where a picture is not finite.
     """
