@@ -316,6 +316,7 @@ def small_sizes(paper: str) -> Row:
     sizes = {
         "amr": {"nfeatures": 4},
         "flics_digits": {"nz0": 3, "nz1": 4, "hidden": 8, "n": 2},
+        "flics_fashion": {"strengths": 2},
         "polymnist": {"nz": 4, "ny": 5, "n": 3, "rounds": 2},
         "symvae": {"channels": 2, "width": 8},
     }
@@ -346,7 +347,8 @@ def ladder_plan(machine: Machine, **given: object) -> list[RunSpec]:
     "mnist-ladder of symvae by both rules, as published; small on a processor."
     digits = "mnist" if presence("mnist")[0] == "present" else "mnist5k"
     scale = "smoke" if machine.small else "paper"
-    return plan_of("symvae", scale, experiments=["mnist-ladder"], digits=digits, **given)
+    given |= {"experiments": ["mnist-ladder"], "seeds": 1, "anneal_steps": 0}
+    return plan_of("symvae", scale, digits=digits, **given)
 
 
 def seconds_of_step(spec: RunSpec, device: torch.device, precision: str, seconds: float) -> float:

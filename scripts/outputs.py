@@ -13,6 +13,7 @@ from nbclient import NotebookClient
 from genpapers.base.files import write_atomically
 from genpapers.base.paper import available_papers, pages_beside
 
+MEASURED = ("start.ipynb", "companion/growth.ipynb")  # run now, whatever was reproduced
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -57,11 +58,10 @@ def main() -> None:
         if executed.exists():
             notebook = json.loads(executed.read_text(encoding="utf-8"))
             write_with_outputs(ROOT / paper.notebook, notebook)
-    start = ROOT / "nbs" / "start.ipynb"
-    if start.exists():
-        notebook = nbformat.read(start, as_version=4)
+    for path in (ROOT / "nbs" / name for name in MEASURED):
+        notebook = nbformat.read(path, as_version=4)
         client = NotebookClient(notebook, resources={"metadata": {"path": str(ROOT)}})
-        write_with_outputs(start, client.execute())
+        write_with_outputs(path, client.execute())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from nbconvert import MarkdownExporter
 from genpapers.base.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("nbs/index.ipynb", "nbs/method.ipynb", "nbs/commands.ipynb")
+PAGES = ("nbs/index.ipynb", "nbs/method.ipynb", "nbs/commands.ipynb", "nbs/flics.ipynb")
 
 
 def executed(notebook: dict) -> dict:

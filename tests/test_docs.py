@@ -143,7 +143,7 @@ def test_formulas_are_drawn(site, page):
 @pytest.mark.parametrize("paper", available_papers(), ids=lambda p: p.name)
 def test_a_paper_shows_its_figures_and_claims(site, page, paper):
     page.goto((site / f"{paper.name}.html").as_uri())
-    assert page.locator("main .cell-output img").count() >= 4
+    assert page.locator("main .cell-output img").count() >= min(4, len(paper.figures))
     text = page.locator("main").inner_text()
     assert all(claim.statement[:40] in text for claim in paper.claims) and "verdict" in text
 

@@ -16,6 +16,7 @@ EXPLORERS = {
     "start": "start-explorer",
     "mnist_style": "explorer",
     "flics_digits": "flnb0020",
+    "flics_fashion": "ffnb0019",
     "nfpi": "nfpi-nb-explorer",
     "amr": "explorer",
 }  # notebook -> its explorer's cell
@@ -65,7 +66,8 @@ def test_notebook_runs_and_its_explorer_moves(name, chromium, url, project, pape
         cells = notebook.run_all(seconds=1500)
         assert not lab.problems_of(cells)
         assert (
-            sum("image/png" in o.get("data", {}) for c in cells for o in c.get("outputs", [])) >= 2
+            sum("image/png" in o.get("data", {}) for c in cells for o in c.get("outputs", []))
+            >= (min(2, len(find_paper(name).figures)) if made else 2)
         )
         if name in EXPLORERS:
             cell = notebook.show(EXPLORERS[name])

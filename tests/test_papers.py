@@ -30,7 +30,7 @@ def test_paper_runs(paper, papermill_run):
 def test_paper_says_something_of_every_claim(paper, papermill_run):
     claims = papermill_run(paper).results["claims"]
     assert sorted(c["name"] for c in claims) == sorted(c.name for c in paper.claims)
-    assert {c["verdict"] for c in claims} <= {"holds", "fails", "not decidable at this scale"}
+    assert all(c["verdict"].startswith("needs ") for c in claims)  # smoke decides nothing
 
 
 @every_paper

@@ -23,7 +23,7 @@ from genpapers.metrics.fid import (
 )
 from genpapers.metrics.frechet import feature_moments
 from genpapers.symvae.plan import plan
-from genpapers.symvae.samples import kept_panels, panel_steps
+from genpapers.symvae.snapshots import snapshot_steps, snapshots
 from genpapers.train.checkpoint import load_state
 from genpapers.train.runs import RunSettings, ensure, ensure_all
 
@@ -50,6 +50,10 @@ REST = {
     "kl_warmup": 0.5,
     "load": None,
     "data_dir": None,
+    "seeds": 1,
+    "anneal_steps": 0,
+    "anneal_stepsize": 1e-4,
+    "anneal_batch_size": 32,
 }
 
 
@@ -76,26 +80,36 @@ def test_all_six_train_and_are_found_again(tmp_path):
     assert all(run.reused for run in ensure_all(plan(parameters()), settings).values())
     for name, run in runs.items():
         assert {"p_x", "gain", "cost", "I_q_z0", "bits_p_z1"} <= set(run.metrics), name
-        assert list(kept_panels(run.folder)) == panel_steps(SIZES["niterations"]), name
+        moments = dict(snapshots(run.folder, run.model.model))
+        assert list(moments) == snapshot_steps(SIZES["niterations"]), name
+
+
+def states_at(run):
+    "The weights at the moments that a run has kept."
+    return {t: {**m.state_dict()} for t, m in snapshots(run.folder, run.rebuild().model.model)}
 
 
 @pytest.mark.parametrize("method", ["sym", "elbo"])
 def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, method):
-    spec = plan(parameters(experiments=["mnist-ladder"], methods=[method]))[0]
-    states, panels = [], []
+    given = {"experiments": ["mnist-ladder"], "methods": [method], "anneal_steps": 4}
+    first, second = plan(parameters(**given))
+    states, moments = [], []
     for name in ("whole", "resumed"):
         settings = RunSettings(
             runs_dir=tmp_path / name, device="cpu", precision="float32", checkpoint_seconds=0
         )
-        if name == "resumed":
-            interrupt_at(monkeypatch, 2)
-            with pytest.raises(KeyboardInterrupt):
-                ensure(spec, settings)
-            monkeypatch.undo()
-        folder = ensure(spec, settings).folder
-        states.append(load_state(folder / "checkpoint.safetensors")["model"])
-        panels.append(kept_panels(folder))
-    assert "information" in states[0] and same(*states) and same(*panels)
+        needs = {}
+        for spec in (first, second):
+            if name == "resumed":
+                interrupt_at(monkeypatch, 2)
+                with pytest.raises(KeyboardInterrupt):
+                    ensure(spec, settings, needs)
+                monkeypatch.undo()
+            needs[spec.name] = run = ensure(spec, settings, needs)
+        states.append(load_state(run.folder / "checkpoint.safetensors")["model"])
+        moments.append(states_at(run))
+    assert "information" in states[0] and states[0]["t"] == 8
+    assert same(*states) and len(moments[0]) == 4 and same(*moments)
 
 
 def interrupt_at(monkeypatch, step):

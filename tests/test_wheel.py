@@ -47,7 +47,7 @@ found = genpapers.load("mnist_style/adversarial")
 images = found.model.sample(10, labels=range(10))
 from genpapers.base.paper import find_paper
 from genpapers.companion.reproduce import make_job
-print(light, genpapers.__file__, found.key == runs["adversarial"].key, tuple(images.shape))
+print(light, genpapers.__file__, found.key == runs["adversarial-s0"].key, tuple(images.shape))
 print(make_job(find_paper("mnist_style"), {}).source)
 """
 

@@ -146,11 +146,11 @@ def folder_experiments(p: SimpleNamespace, folder: str) -> list[Experiment]:
     return [e for m in methods for e in experiments_of_method(folder, m, bool(p.every_lamb))]
 
 
-def experiments_asked_for(p: SimpleNamespace) -> list[Experiment]:
+def experiments_asked_for(p: SimpleNamespace, dataset: str | None) -> list[Experiment]:
     "The experiment named, or those of the table's folders with the data set, or of its first."
     if p.experiment is None:
         in_table = [name for name, folder in FOLDERS.items() if folder.table == p.table]
-        fitting = [name for name in in_table if p.dataset in (None, FOLDERS[name].dataset)]
+        fitting = [name for name in in_table if dataset in (None, FOLDERS[name].dataset)]
         folders = fitting or in_table[:1]
         return [e for folder in folders for e in folder_experiments(p, folder)]
     if p.experiment not in EXPERIMENTS:
@@ -162,11 +162,21 @@ def experiments_asked_for(p: SimpleNamespace) -> list[Experiment]:
 
 
 def chosen_experiments(p: SimpleNamespace) -> list[Experiment]:
-    "Those asked for, on another data set where one is given; dSprites has networks of its own."
-    found = experiments_asked_for(p)
-    if p.dataset is None:
-        return found
-    return [e if e.dataset == "dsprites" else replace(e, dataset=p.dataset) for e in found]
+    """Those asked for, on other data sets where these are given; dSprites has its own networks.
+
+    Two data sets for the same experiment are a `UserError`.
+    """
+    found = {}
+    for dataset in as_list(p.dataset) or [None]:
+        for e in experiments_asked_for(p, dataset):
+            if e.name in found:
+                raise UserError(
+                    f"{e.name} cannot be trained on several data sets at once; name one of"
+                    f" {', '.join(as_list(p.dataset))}"
+                )
+            fixed = dataset is None or e.dataset == "dsprites"
+            found[e.name] = e if fixed else replace(e, dataset=dataset)
+    return list(found.values())
 
 # %% ../../nbs/amr/plan.ipynb #43d54945
 def digests(config: dict, seed: int, data_dir: str | Path | None) -> dict[str, str]:
@@ -239,8 +249,8 @@ def check_changes(p: SimpleNamespace) -> None:
 
 
 def sprites_specs(p: SimpleNamespace) -> list[RunSpec]:
-    "The small dSprites comparison that accompanies another table."
-    specs = []
+    "The small dSprites comparison that accompanies another table, at intervals of its own."
+    p, specs = SimpleNamespace(**vars(p) | {"evaluate_every": None}), []
     for method in as_list(p.sprites_methods):
         e = experiments_of_method("dsprites", method, every_lamb=False)[0]
         config = overridden(published_config(e), p, OF_THE_TABLE)
@@ -262,7 +272,8 @@ def supervised_spec(p: SimpleNamespace, e: Experiment) -> RunSpec:
 def pictures_spec(p: SimpleNamespace) -> RunSpec:
     "A training on a folder of colour pictures, the supervised mixer in it if `cls` is positive."
     if p.dataset:
-        raise UserError(f"pictures are trained on instead of {p.dataset}; leave dataset out")
+        instead_of = ", ".join(as_list(p.dataset))
+        raise UserError(f"pictures are trained on instead of {instead_of}; leave dataset out")
     size, places = p.size or 64, {"folder": str(Path(p.pictures).resolve())}
     if p.attributes:
         places["attributes"] = str(Path(p.attributes).resolve())

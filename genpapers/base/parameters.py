@@ -135,6 +135,7 @@ COMMON_LIMITS = {
 PATHS = (
     *("data_dir", "runs_dir", "figures_dir"),
     *("pictures", "attributes", "backgrounds", "load", "weights_from", "flow_from"),
+    "classifier_from",
     "generator_path",
 )
 NEVER_NONE = ("scale", "seed", "device", "devices", "precision", "force")

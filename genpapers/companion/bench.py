@@ -20,7 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..base.files import read_json
 from ..base.paper import find_paper
-from .tables import cell_text, markdown_table
+from .findings import cell_text
+from .tables import markdown_table
 from ..train.devices import resolve_device
 
 # %% ../../nbs/companion/bench.ipynb #aa219417

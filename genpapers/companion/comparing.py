@@ -20,7 +20,8 @@ from scipy.stats import t as student
 from ..base.files import UserError
 from .inventory import newest_run, parameters_of, record_of
 from .ledger import find_reproductions
-from .tables import cell_text, run_folders
+from .findings import cell_text
+from .tables import run_folders
 from ..pictures.curves import curves, long_table
 from ..train.loop import read_metrics
 from ..train.specs import key_of

@@ -6,6 +6,7 @@
 __all__ = ['FinishedRun', 'load', 'train']
 
 # %% ../../nbs/companion/finished.ipynb #fin00003
+import re
 import tempfile
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -67,11 +68,19 @@ def _finished(folder: Path, device: str) -> FinishedRun:
 
 # %% ../../nbs/companion/finished.ipynb #fin00007
 def _newest(run: str, root: Path) -> Path | None:
-    "Of the finished runs of a paper/name the one that ended last; None where there is none."
+    """Of the finished runs of a paper/name the one that ended last; a name without its seed means
+    the first seed. None where there is none."""
     paper, _, name = run.partition("/")
     found = [p.parent for p in root.glob(f"{paper}/*/done.json")] if name else []
-    named = [f for f in found if f.name.rpartition("-")[0] == name]
+    names = {f: f.name.rpartition("-")[0] for f in found}
+    seeds = {n: int(n.rpartition("-s")[2]) for n in names.values() if _OF_A_SEED(name, n)}
+    if name not in names.values() and seeds:
+        name = min(seeds, key=seeds.get)
+    named = [f for f, n in names.items() if n == name]
     return max(named, key=lambda f: (f / "done.json").stat().st_mtime, default=None)
+
+
+_OF_A_SEED = lambda name, found: re.fullmatch(re.escape(name) + r"-s\d+", found)
 
 
 def load(

@@ -13,7 +13,8 @@ from datetime import datetime
 from pathlib import Path
 
 from ..base.files import UserError, read_json
-from .tables import cell_text, run_folders, run_row
+from .findings import cell_text
+from .tables import run_folders, run_row
 
 # %% ../../nbs/companion/inventory.ipynb #inv00005
 def find_run(

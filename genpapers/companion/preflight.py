@@ -27,17 +27,24 @@ def _of_each_kind(specs: Iterable) -> list:
     return list(found.values())
 
 
+_MANY = 512  # images in a pass: memory is looked at
+
+
 def _look(plan: str, parameters: dict) -> None:
     "Raises the `UserError` that the notebook would raise later."
     import torch
 
     from genpapers.train.devices import check_devices, resolve_device
+    from genpapers.train.memory import check_memory, images_in_a_pass
     from genpapers.train.specs import Context, build
 
     check_devices(resolve_device(parameters["device"]), parameters["devices"])
     specs = entry_of(plan)(SimpleNamespace(**parameters)) if plan else []
     for spec in _of_each_kind(specs):
-        build(spec, Context(torch.device("cpu"), parameters["data_dir"], {}, spec.seed))
+        context = Context(torch.device("cpu"), parameters["data_dir"], {}, spec.seed)
+        build(spec, context)
+        if images_in_a_pass(spec) >= _MANY:
+            check_memory(spec, context, resolve_device(parameters["device"]))
 
 
 def obstacle(

@@ -33,7 +33,7 @@ from filelock import FileLock
 from ..base.code import entry_of, folder_digest
 from ..base.files import UserError, digest_of, file_digest, project_root
 from ..base.files import read_json, some_home, user_path, write_atomically, write_json
-from ..base.paper import Paper
+from ..base.paper import Paper, default_figures
 from ..base.parameters import PATHS, PLACES, Parameter, completed
 from ..base.parameters import declared_parameters, environment_parameters
 from ..base.parameters import notebook_cells
@@ -57,7 +57,8 @@ class Job:
     @property
     def figures(self) -> Path:
         "The folder that receives figures and results.json."
-        return self.root / (self.parameters.get("figures_dir") or "figures") / self.paper.name
+        given = self.parameters.get("figures_dir")
+        return self.root / (given or default_figures(self.parameters["scale"])) / self.paper.name
 
     def beside(self, ending: str) -> Path:
         "A file of this execution."

@@ -26,7 +26,7 @@ from .comparing import interval, with_interval
 from .reproduce import Job, make_job
 from .shell import typed_value
 from .study import run_settings
-from .tables import cell_text
+from .findings import cell_text
 from ..pictures.curves import curves, long_table
 from ..pictures.style import class_colours, legend_above, panels, set_title, styled
 from ..train.loop import read_metrics

@@ -12,29 +12,32 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from ..pictures.grids import grids
-from ..pictures.scores import Score, show_dots
+from ..pictures.scores import Score, over_seeds, show_dots
 from ..pictures.style import panels, styled
 
 # %% ../../nbs/comparison/pictures.ipynb #pxcm0005
-def _amount(value: float | None) -> str:
-    "A value beside its dot."
-    if value is None:
+def _amount(value: float) -> str:
+    "A value beside its dot; nan: not measured."
+    if np.isnan(value):
         return "–"
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
-def _show_measure(
-    ax: Axes, values: dict[str, float | None], real: float | None, title: str
-) -> None:
+def _show_measure(ax: Axes, values: dict[str, list[float]], real: float | None, title: str) -> None:
     "One measure: a dot for each method, with its number."
-    top = max((v for v in (*values.values(), real) if v is not None), default=0) or 1.0
+    measured = [*(v for of_seeds in values.values() for v in of_seeds), real or 0]
+    top = max(measured) or 1.0
     if real is not None:
         ax.axvline(real, color="0.35", lw=0.9, ls="--", zorder=0)
-    known = {n: np.nan if v is None else v for n, v in values.items()}
-    show_dots(ax, {"": {n: Score(v, v, v) for n, v in known.items()}})
-    for i, value in enumerate(values.values()):
+    nothing = Score(np.nan, np.nan, np.nan)
+    scores = {n: over_seeds(v) if v else nothing for n, v in values.items()}
+    if all(len(v) <= 1 for v in values.values()):
+        scores = {n: s._replace(seeds=()) for n, s in scores.items()}
+    show_dots(ax, {"": scores})
+    for i, score in enumerate(scores.values()):
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-        ax.text((value or 0) + 0.04 * top, i, _amount(value), va="center", bbox=ground)
+        right = np.nan_to_num(score.high) + 0.04 * top
+        ax.text(right, i, _amount(score.value), va="center", bbox=ground)
     ax.set(xlim=(0, 1.3 * top), title=title)
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
@@ -42,7 +45,7 @@ def _show_measure(
 
 @styled
 def measures_figure(
-    values: dict[str, dict[str, float | None]],  # a measure's title -> method -> value
+    values: dict[str, dict[str, list[float]]],  # measure's title -> method -> one for each seed
     real: dict[str, float],  # the same measure for real digits, where it has one
 ) -> Figure:
     "A plot for each measure."

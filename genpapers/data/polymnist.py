@@ -190,7 +190,8 @@ def load_polymnist(
     split: str,  # train or test
     root: str | Path | None = None,  # the parameter `data_dir`
     digits: str = "mnist",  # composed only: the digits
-    pictures: str | None = None,  # composed only: a folder of five; None: that of a data root
+    pictures: str
+    | None = None,  # composed only: a folder of five; None: that of a data root or ours
 ) -> PolyMNIST:
     """A split of PolyMNIST; kept in memory for the next call.
 
@@ -205,12 +206,7 @@ def load_polymnist(
         return _official(split, root)
     if source == "embedded":
         return _composed("mnist5k", None, split)
-    if not (pictures := pictures or _pictures_folder(root)):
-        raise DataError(
-            "composed needs five pictures: name their folder,"
-            f" or put {PICTURES} into the data folder"
-        )
-    return _composed(digits, pictures, split, root)
+    return _composed(digits, pictures or _pictures_folder(root), split, root)
 
 
 @decides_nothing

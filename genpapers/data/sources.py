@@ -34,6 +34,7 @@ from genpapers.base.files import (
     user_path,
     write_atomically,
 )
+from .folder import read_classes
 
 # %% ../../nbs/data/sources.ipynb #f3baf85b
 class DataError(UserError):
@@ -354,21 +355,33 @@ def _load(name: str, split: str, root: str | Path | None) -> Images:
     return Images(name, images, labels, classes, digest)
 
 
+def _load_pictures(folder: Path, split: str) -> Images:
+    "Pictures in a folder for each class; a fifth of each class, the same always, are for tests."
+    images, labels, classes = read_classes(folder)
+    train, test = stratified_split(labels, test_fraction=0.2, seed=0)
+    rows = {"train": train, "test": test, "all": np.arange(len(labels))}[split]
+    images, labels = torch.tensor(images[rows])[:, None], torch.tensor(labels[rows])
+    digest = digest_of(repr(classes), repr(tuple(images.shape)), images.numpy(), labels.numpy())
+    return Images(folder.name, images, labels, classes, digest)
+
+
 @decides_nothing
 def load(
-    name: str,  # mnist, fashion_mnist, kmnist or mnist5k
+    name: str,  # mnist, fashion_mnist, kmnist or mnist5k; or a folder with a folder for each class
     split: str = "train",  # train, test, or all for both together
     root: str | Path | None = None,  # the parameter `data_dir`: looked into first
 ) -> Images:
-    """A data set by name; kept in memory for the next call.
+    """A data set by name, kept in memory for the next call; or own pictures, grey, 28 by 28.
 
     Unknown names and broken files are a `DataError`."""
+    if split not in _SPLITS:
+        raise DataError(f"there is no split named {split!r}; the splits are {', '.join(_SPLITS)}")
+    if os.sep in name:
+        return _load_pictures(Path(name), split)
     if name not in (known := ("mnist5k", *IDX)):
         raise DataError(
             f"there is no data set named {name!r}; the known ones are {', '.join(known)}"
         )
-    if split not in _SPLITS:
-        raise DataError(f"there is no split named {split!r}; the splits are {', '.join(_SPLITS)}")
     return _load(name, split, root)
 
 # %% ../../nbs/data/sources.ipynb #498924a7

@@ -13,11 +13,11 @@ from ipywidgets import IntSlider, SelectionSlider
 from torch import Tensor
 
 from .networks import HVAE
-from .pictures import tinted
+from .pictures import SITE_COLOURS
 from .results import drawn
 from ..metrics.classifier import Classifier
 from ..pictures.explorer import Explorer, figure_png
-from ..pictures.grids import grids
+from ..pictures.grids import grids, tinted
 
 # %% ../../nbs/flics_digits/explorer.ipynb #fde00004
 def by_owner(
@@ -32,7 +32,7 @@ def by_owner(
     for site, model in enumerate(models):
         images = drawn(model, n, seed)
         whose = torch.isin(judge.predict(images).cpu(), torch.tensor(sites[1])).long()
-        cells[f"site {site} draws"] = tinted(images, whose)
+        cells[f"site {site} draws"] = tinted(images, whose, SITE_COLOURS)
     return cells
 
 

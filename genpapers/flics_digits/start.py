@@ -7,28 +7,14 @@ __all__ = ['make_informative']
 
 # %% ../../nbs/flics_digits/start.ipynb #fds00003
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .networks import HVAE
 from ..nets.distributions import bernoulli
+from ..nets.initial import rescale
 
 # %% ../../nbs/flics_digits/start.ipynb #fds00004
 _LOGIT_STD = 3.0  # of the codes' logits over the data, at the start
-
-
-@torch.no_grad()
-def _rescale(
-    layer: nn.Conv2d | nn.ConvTranspose2d,
-    outputs: Tensor,  # (B, C, ...), of the layer
-    std: float,  # of every channel, afterwards
-) -> None:
-    "Changes weight and bias: `outputs` would have mean 0 and deviation `std` in every channel."
-    dims = [d for d in range(outputs.ndim) if d != 1]
-    mean, factor = outputs.mean(dims), std / outputs.std(dims).clamp_min(1e-6)
-    layer.bias.copy_((layer.bias - mean) * factor)
-    transposed = isinstance(layer, nn.ConvTranspose2d)
-    weight = layer.weight.transpose(0, 1) if transposed else layer.weight
-    weight.mul_(factor[:, None, None, None])
 
 
 @torch.no_grad()
@@ -37,10 +23,10 @@ def make_informative(
     x: Tensor,  # images (B, 1, 28, 28), 0 or 1
 ) -> None:
     "Rescales the weights of `model`; the codes are drawn from torch's own generator."
-    _rescale(model.q1.layers[-1], model.q_z1(x), _LOGIT_STD)
+    rescale(model.q1.layers[-1], model.q_z1(x), _LOGIT_STD)
     z1 = (model.q_z1(x) > 0).to(x.dtype)
-    _rescale(model.q0.layers[-1], model.q_z0(z1, x), _LOGIT_STD)
+    rescale(model.q0.layers[-1], model.q_z0(z1, x), _LOGIT_STD)
     h = bernoulli(x.new_zeros(len(x), model.nz0 + model.nz1))[:, :, None, None]
     for layer in model.decoder.layers[:-1]:
-        _rescale(layer, layer(h), 1.0)
+        rescale(layer, layer(h), 1.0)
         h = torch.tanh(layer(h))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PTH_NAME', 'CACHE_NAME', 'inception_folder', 'WeightsMissing', 'from_pth', 'from_wheel', 'inception_state',
-           'inception_network', 'Inception', 'reference_moments', 'fid']
+           'inception_network', 'Inception', 'find_inception', 'reference_moments', 'fid']
 
 # %% ../../nbs/metrics/fid.ipynb #fid00002
 import pickle
@@ -236,6 +236,21 @@ class Inception:
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             return self.network(x)[0].flatten(1).float()
+
+# %% ../../nbs/metrics/fid.ipynb #fid00026
+def find_inception(
+    folder: Path,  # of the weights
+    n_images: int,  # to be scored; 0: no FID
+    device: torch.device | str = "cpu",
+) -> tuple[Inception | None, str]:
+    "The Inception network, or None, and a sentence that says what is so."
+    if not n_images:
+        reason = "Inception takes about 0.05 s of a core per image"
+        return None, f"FID is not computed at this setting (fid_images is 0); {reason}."
+    try:
+        return Inception(folder, device), f"FID from {n_images:,} images of each model."
+    except WeightsMissing as reason:
+        return None, str(reason)
 
 # %% ../../nbs/metrics/fid.ipynb #fid00021
 def reference_moments(

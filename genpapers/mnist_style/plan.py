@@ -6,12 +6,13 @@
 __all__ = ['plan']
 
 # %% ../../nbs/mnist_style/plan.ipynb #ms-plan-plan
+from itertools import product
 from types import SimpleNamespace
 
 from ..data.sources import load
 from ..train.specs import RunSpec
 
-_SEEDS = {"simple": 1234, "adversarial": 1235}
+_FIRST_SEED = 1234  # as published for the simple model
 
 
 def plan(p: SimpleNamespace) -> list[RunSpec]:
@@ -19,8 +20,8 @@ def plan(p: SimpleNamespace) -> list[RunSpec]:
     train, test = (load(p.dataset, s, p.data_dir) for s in ("train", "test"))
     data = {f"{p.dataset}/train": train.digest, f"{p.dataset}/test": test.digest}
     per_epoch = -(-len(train) // p.batch_size)
-    specs = []
-    for model in p.models:
+    entry, specs = "genpapers.mnist_style.training:build", []
+    for seed, model in product(range(p.seed, p.seed + p.seeds), p.models):
         epochs = p.epochs_simple if model == "simple" else p.epochs
         config = {
             "dataset": p.dataset,
@@ -31,7 +32,7 @@ def plan(p: SimpleNamespace) -> list[RunSpec]:
             "stepsize": p.stepsize,
             "give_label": p.give_label,
         }
-        entry, seed = "genpapers.mnist_style.training:build", _SEEDS[model] + p.seed
-        labels = {"model": model}
-        specs.append(RunSpec("mnist_style", model, entry, config, seed, data, labels=labels))
+        labels, name = {"model": model, "seed": str(seed)}, f"{model}-s{seed}"
+        seed += _FIRST_SEED
+        specs.append(RunSpec("mnist_style", name, entry, config, seed, data, labels=labels))
     return specs

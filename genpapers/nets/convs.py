@@ -214,15 +214,26 @@ class Kit(NamedTuple):
     sequence: type[nn.Sequential]
 
 
+def _has_hooks(module: nn.Module) -> bool:
+    "Whether somebody wants to see what the module gets or gives."
+    kinds = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return any(getattr(module, kind) for kind in kinds)
+
+
 class _Activated(nn.Sequential):
     """Convolutions and activations in turn, each pair in one pass where the machine can.
 
-    Hooks of a layer before an activation are not called."""
+    A pair with a hook is called one by one."""
 
     def forward(self, x: Tensor) -> Tensor:
         parts = list(self._modules.values())
         for layer, activation in zip_longest(parts[::2], parts[1::2]):
-            x = layer(x) if activation is None else layer.then(x, _NAMES[type(activation)])
+            if activation is None:
+                x = layer(x)
+            elif _has_hooks(layer) or _has_hooks(activation):
+                x = activation(layer(x))
+            else:
+                x = layer.then(x, _NAMES[type(activation)])
         return x
 
 

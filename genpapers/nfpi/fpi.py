@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FixedPointError', 'MissingClasses', 'DuplicateGaussians', 'NotFinite', 'Gaussians', 'ClassStatistics', 'check_finite',
-           'initial_gaussians', 'pairwise_kl', 'FixedPointOptions', 'pair_weights', 'push', 'mean_update',
-           'variance_sides', 'variance_update', 'Solution', 'kl_summary', 'iterate', 'fixed_point', 'damping_table',
-           'equidistant_kl', 'lambda_sweep']
+           'forced_isotropic', 'initial_gaussians', 'pairwise_kl', 'FixedPointOptions', 'pair_weights', 'push',
+           'mean_update', 'variance_sides', 'variance_update', 'Solution', 'kl_summary', 'iterate', 'fixed_point',
+           'damping_table', 'equidistant_kl', 'lambda_sweep']
 
 # %% ../../nbs/nfpi/fpi.ipynb #nfpi-fpi-imports
 import math
@@ -87,6 +87,14 @@ def check_finite(
     return g
 
 # %% ../../nbs/nfpi/fpi.ipynb #nfpi-fpi-init
+def forced_isotropic(
+    g: Gaussians,
+    variance: float,  # of every class, in every direction; 0: as they are
+) -> Gaussians:
+    "The same means with one variance for all; as published, the iteration then leaves it alone."
+    return g._replace(v=torch.full_like(g.v, variance)) if variance else g
+
+
 def initial_gaussians(
     statistics: Gaussians,  # of the data
     identity_diag: bool,  # variances one in place of theirs

@@ -25,16 +25,23 @@ def dequantise(
     images: Tensor,  # (B, C, H, W) uint8
     generator: torch.Generator | None,  # where in its bin a byte falls; None: in the centre
     noise: float = 0.0,  # uniform noise besides, for pixels in [0, 1]
+    bits: int = 8,  # 1 to 8: 2 ** bits levels
 ) -> Tensor:
     "Bytes as float32 in [-1, 1), up to 1.1 with noise 0.05."
     part = lambda: 0.5 if generator is None else uniform(images.shape, generator)
     k = images + 255 * noise * part() if noise else images
-    return 2 * (k + part()) / 256 - 1
+    if bits < 8:
+        k = (k / 2 ** (8 - bits)).floor()
+    return 2 * (k + part()) / 2**bits - 1
 
 
-def to_bytes(y: Tensor) -> Tensor:
-    "Inverse of `dequantise` without noise: float (B, C, H, W) -> uint8."
-    return ((y + 1) * 128).floor().clamp(0, 255).to(torch.uint8)
+def to_bytes(
+    y: Tensor,  # float (B, C, H, W)
+    bits: int = 8,  # 1 to 8: 2 ** bits levels, from black to white
+) -> Tensor:  # uint8
+    "Inverse of `dequantise` without noise; with fewer bits a byte of the same bin."
+    level = ((y + 1) * 2 ** (bits - 1)).floor().clamp(0, 2**bits - 1)
+    return (level * (255 / (2**bits - 1))).round().to(torch.uint8)
 
 # %% ../../nbs/nfpi/images.ipynb #nfpi-im-aug
 _COLOUR_JITTER = (0.1, 0.1, 0.05)  # largest change of brightness, contrast and saturation

@@ -4,21 +4,24 @@
 
 # %% auto #0
 __all__ = ['class_log_prob', 'class_log_probs', 'negative_log_likelihood', 'TrainingOptions', 'class_rows', 'ConditionalFlow',
-           'trained_flow', 'encode', 'evaluate', 'evaluate_draws', 'decode', 'sample_images', 'interpolate']
+           'trained_flow', 'encode', 'evaluate', 'evaluate_draws', 'decode', 'sample_images', 'interpolate',
+           'keep_samples', 'kept_samples']
 
 # %% ../../nbs/nfpi/model.ipynb #nfpi-mo-imports
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..base.files import UserError
+from ..base.files import UserError, decides_nothing
 from ..data.batches import generator_for
 from .flow import EMA, Encoded, Flow, FlowConfig
 from .fpi import ClassStatistics, FixedPointOptions, Gaussians, initial_gaussians
 from .images import augment, dequantise, pad_to, to_bytes
 from .stationary import place_gaussians
+from ..train.checkpoint import load_state, save_state
 
 # %% ../../nbs/nfpi/model.ipynb #nfpi-mo-prior
 def class_log_prob(
@@ -49,9 +52,11 @@ def negative_log_likelihood(
     mu: Tensor,  # (K, d)
     v: Tensor,  # (K, d)
     D: int,  # dimensions of the image
+    bits: int = 8,  # of a pixel
 ) -> Tensor:  # (B,) nats
     "Of each image, summed over its dimensions; the loss is the mean over the batch."
-    return D * math.log(128) - class_log_prob(out.z, y, mu, v) - out.logdet - out.logp
+    of_bins = D * math.log(2 ** (bits - 1))
+    return of_bins - class_log_prob(out.z, y, mu, v) - out.logdet - out.logp
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class TrainingOptions:
     "How the flow is trained; the defaults are the published ones."
 
     noise: float = 0.0  # uniform noise on pixels in [0, 1] besides the dequantisation
+    bits: int = 8  # of a pixel, 1 to 8
     flip: bool = True  # horizontal flips
     optimizer: str = "adamax"  # or adam, adamw
     lr: float = 0.01
@@ -123,17 +129,22 @@ class ConditionalFlow:
         "Options of the fixed point iteration."
         return self._fpi
 
+    @property
+    def bits(self) -> int:
+        "Of a pixel."
+        return self._training.bits
+
     # input
     def _training_input(self, images: Tensor) -> Tensor:
         "Bytes (B, C, H, W) padded, augmented and dequantised: what the flow sees in training."
         images = pad_to(images, self._config.size)
         images = augment(images, self.generator, self._training.flip)
-        return dequantise(images, self.generator, self._training.noise)
+        return dequantise(images, self.generator, self._training.noise, self.bits)
 
     def test_input(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         "Bytes (B, C, H, W) padded and dequantised; without a generator to bin centres."
         images = pad_to(images, self._config.size)
-        return dequantise(images, generator, self._training.noise)
+        return dequantise(images, generator, self._training.noise, self.bits)
 
     # training
     def step(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
@@ -158,7 +169,8 @@ class ConditionalFlow:
         total, right = 0.0, 0.0
         for part, labels in zip(x.split(size), y.split(size)):
             out = self.flow(part)
-            nll = negative_log_likelihood(out, labels, self.mu, self.v, self._config.D)
+            g = self.mu, self.v
+            nll = negative_log_likelihood(out, labels, *g, self._config.D, self.bits)
             nll = nll.sum() / len(images)
             nll.backward()
             found = class_log_probs(out.z.detach(), self.mu, self.v).argmax(1)
@@ -249,13 +261,15 @@ def encode(
     model: ConditionalFlow,
     images: Tensor,  # (N, C, H, W) uint8
     generator: torch.Generator | None = None,  # of the dequantisation; None: bin centres
-) -> tuple[Tensor, Tensor]:  # z (N, d), rest (N,) = log|det| + split priors - D log 128
+) -> tuple[Tensor, Tensor]:  # z (N, d), rest (N,) = log|det| + split priors - D log 2^(bits - 1)
     "Latents and log-densities without the class term."
     flow = trained_flow(model)
     with torch.autocast(images.device.type, enabled=False):
         outs = [flow(model.test_input(part, generator)) for part in images.split(_CHUNK)]
     rest = torch.cat([out.logdet + out.logp for out in outs])
-    return torch.cat([out.z for out in outs]), rest - flow.config.D * math.log(128)
+    return torch.cat([out.z for out in outs]), rest - flow.config.D * math.log(
+        2 ** (model.bits - 1)
+    )
 
 
 def evaluate(
@@ -265,15 +279,20 @@ def evaluate(
     generator: torch.Generator | None = None,  # of the dequantisation; None: bin centres
 ) -> dict[str, float]:
     """Means over the images: acc, the accuracy by Bayes' rule (equal priors); bpd and marginal_bpd,
-    bits/dim of the true class and of the mixture."""
+    bits/dim of the true class and of the mixture; of more than five classes top5_acc, how often the
+    true one is among the first five."""
     z, rest = encode(model, images, generator)
     table, bits = class_log_probs(z, model.mu, model.v), model.flow.config.D * math.log(2)
     marginal = torch.logsumexp(table, 1) - math.log(table.shape[1])
-    return {
+    numbers = {
         "acc": (table.argmax(1) == labels).double().mean().item(),
         "bpd": -(table.gather(1, labels[:, None])[:, 0] + rest).mean().item() / bits,
         "marginal_bpd": -(marginal + rest).mean().item() / bits,
     }
+    if table.shape[1] > 5:
+        among = (table.topk(5, 1).indices == labels[:, None]).any(1)
+        numbers["top5_acc"] = among.double().mean().item()
+    return numbers
 
 
 def evaluate_draws(
@@ -306,7 +325,10 @@ def decode(
     flow, size = trained_flow(model), model._size
     with torch.autocast(z.device.type, enabled=False):
         parts = [flow.inverse(part.float(), T=T, generator=generator) for part in z.split(_CHUNK)]
-    images, pad = torch.cat([to_bytes(part) for part in parts]), (flow.config.size - size) // 2
+    images, pad = (
+        torch.cat([to_bytes(x, model.bits) for x in parts]),
+        (flow.config.size - size) // 2,
+    )
     return images[:, :, pad : pad + size, pad : pad + size]
 
 
@@ -327,3 +349,29 @@ def interpolate(model: ConditionalFlow, a: int, b: int, n: int) -> Tensor:
     "n images (n, C, H, W) uint8 on the straight line from the mean of class a to that of class b."
     z = [model.mu[a].lerp(model.mu[b], t / (n - 1)) for t in range(n)]
     return decode(model, torch.stack(z), T=0.0)
+
+# %% ../../nbs/nfpi/model.ipynb #nfpi-mo-kept
+_KEPT = 8  # images of a class
+_KEPT_CLASSES = 10  # the first ones
+
+
+@decides_nothing
+def keep_samples(
+    model: ConditionalFlow,
+    seed: int,
+    step: int,
+    folder: Path,  # of the run
+) -> None:
+    "Writes samples of the flow after `step` steps of the training, (classes, 8, C, H, W) uint8."
+    classes, device = min(len(model.mu), _KEPT_CLASSES), model.mu.device
+    y = torch.arange(classes, device=device).repeat_interleave(_KEPT)
+    generator = generator_for(seed, "samples in training", step, device=device)
+    images = sample_images(model, y, generator=generator).unflatten(0, (classes, _KEPT))
+    (folder / "samples").mkdir(exist_ok=True)
+    save_state(folder / "samples" / f"{step:09}.safetensors", images)
+
+
+def kept_samples(folder: Path) -> dict[int, Tensor]:
+    "The samples of a run by step, each (classes, 8, C, H, W) uint8; none where none were kept."
+    paths = sorted((folder / "samples").glob("*.safetensors"))
+    return {int(path.stem): load_state(path) for path in paths}

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['points_of', 'draw_ellipses', 'draw_outlines', 'set_limits', 'iterates', 'film', 'filmstrip', 'kl_heat', 'convergence',
-           'sweep_curve', 'confusion_matrices']
+           'sweep_curve', 'learning_curve', 'confusion_matrices']
 
 # %% ../../nbs/nfpi/pictures.ipynb #nfpi-pi-imports
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,6 +20,7 @@ from matplotlib.patches import Ellipse
 from torch import Tensor
 
 from .fpi import FixedPointOptions, Gaussians, iterate
+from ..pictures.curves import curves
 from ..pictures.scores import heat_maps
 from ..pictures.style import class_colours, legend_above, panels, styled
 
@@ -160,6 +162,25 @@ def sweep_curve(
     ax.plot(x, [r["closed_form"] for r in rows], "k--", label="closed form for equidistant classes")
     ax.set(xscale="log", yscale="log", xlabel="lambda", ylabel="pairwise KL divergence")
     ax.legend()
+    return fig
+
+# %% ../../nbs/nfpi/pictures.ipynb #nfpi-pi-learning
+@styled
+def learning_curve(
+    table: pd.DataFrame,  # of `long_table`, with one metric
+    marks: dict[str, int],  # what is at which step
+) -> Figure:
+    "A metric over the steps, a band over seeds, marked steps as upright lines."
+    fig = curves(table)
+    fig.set_size_inches(6.0, 3.2)
+    (ax,) = fig.axes
+    ax.set(
+        xscale="log", xlim=(table["step"].min(), 1.3 * max(*marks.values(), table["step"].max()))
+    )
+    for name, step in marks.items():
+        ax.axvline(step, color="0.5", linestyle=":", linewidth=1)
+        ax.text(step, 0.02, f" {name}", transform=ax.get_xaxis_transform(), rotation=90,
+                ha="right", va="bottom", fontsize=7, color="0.3")  # fmt: skip
     return fig
 
 # %% ../../nbs/nfpi/pictures.ipynb #nfpi-pi-curves-md-code

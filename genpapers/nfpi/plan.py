@@ -14,7 +14,8 @@ from types import SimpleNamespace
 from ..base.files import UserError, file_digest
 from ..data.labelled import load_labelled
 from ..data.sources import Images
-from .classifier import STRATEGIES
+from .classifier import LEARNING_RATES, STRATEGIES, ClassifierOptions
+from .classifier import check_weights, classifier_weights
 from .configs import Config, find_config
 from .flow import FlowConfig
 from .fpi import FixedPointOptions
@@ -63,6 +64,7 @@ def _architecture(p: SimpleNamespace, c: Config, images: Images) -> FlowConfig:
 def _training_options(p: SimpleNamespace, c: Config) -> TrainingOptions:
     return TrainingOptions(
         noise=c.noise,
+        bits=_given(p, "bits", 8),
         flip=c.flip,
         optimizer=p.optimizer,
         lr=p.lr,
@@ -99,7 +101,7 @@ def _fixed_point_options(p: SimpleNamespace, c: Config) -> FixedPointOptions:
     return replace(options, **{name: x for name, x in changes.items() if x is not None})
 
 
-_TEST_EPOCHS = 25  # epochs between tests in training
+_TEST_EPOCHS = 25  # epochs between tests, and between samples, in training
 
 
 def _flow_config(
@@ -131,6 +133,7 @@ def _flow_config(
         "batch_size": batch_size,
         "niterations": niterations,
         "evaluate_every": _given(p, "evaluate_every", _TEST_EPOCHS * per_epoch),
+        "samples_every": _given(p, "samples_every", _TEST_EPOCHS * per_epoch),
         "held_out": _given(p, "held_out", 0.0),
         "flow": asdict(flow),
         "training": asdict(training),
@@ -140,6 +143,7 @@ def _flow_config(
 # %% ../../nbs/nfpi/plan.ipynb #nfpi-pl-earlier
 _FLOW = "genpapers.nfpi.training:build_flow"
 _CLASSIFIER = "genpapers.nfpi.training:build_classifier"
+_LOADED = "genpapers.nfpi.training:build_loaded"
 
 
 def _finished_flow(folder: str | Path, parameter: str) -> tuple[Path, dict]:
@@ -194,13 +198,27 @@ def flow_spec(
         config, seed = _taken_config(record, name), record["seed"]
     else:
         config, seed = _flow_config(p, name, train), p.seed
-    labels = {"configuration": name, "variant": variant}
-    return RunSpec("nfpi", variant, _FLOW, config, seed, data, places=places, labels=labels)
+    labels = {"configuration": name, "variant": variant, "seed": str(p.seed)}
+    run = f"{variant}-s{p.seed}"
+    return RunSpec("nfpi", run, _FLOW, config, seed, data, places=places, labels=labels)
 
 # %% ../../nbs/nfpi/plan.ipynb #nfpi-pl-plan
 def _samples_per_class(p: SimpleNamespace, train: Images) -> int:
     "`mixing` times the images that a class has in the whole training part, on average."
     return round(p.mixing * len(train) / len(train.classes))
+
+
+def _classifier_options(p: SimpleNamespace, flow: RunSpec) -> ClassifierOptions:
+    "Of the classifiers on the images of this flow's data set."
+    optimizer = _given(p, "classifier_optimizer", "sgd")
+    return ClassifierOptions(
+        network=_given(p, "classifier_network", "resnet18"),
+        width=p.classifier_width,
+        optimizer=optimizer,
+        peak=_given(p, "classifier_lr", LEARNING_RATES[optimizer]),
+        crop=flow.config["flow"]["channels"] == 3,
+        flip=find_config(flow.labels["configuration"]).flip,
+    )
 
 
 def classifier_spec(
@@ -212,7 +230,7 @@ def classifier_spec(
     "The training of a classifier on images of a strategy."
     dataset, c = flow.config["dataset"], find_config(flow.labels["configuration"])
     train = load_labelled(dataset, "train", p.data_dir)
-    labels = {"strategy": strategy, "images": strategy}
+    labels = {"strategy": strategy, "images": strategy, "seed": str(p.seed)}
     if strategy != "real":
         labels |= {"temperature": f"{T:g}", "images": f"{strategy}-T{T:g}"}
     config = {
@@ -223,23 +241,50 @@ def classifier_spec(
         "batch_size": p.classifier_batch_size,
         "mixing": p.mixing,
         "items_per_class": flow.config["items_per_class"],
-        "width": p.classifier_width,
         "epochs": _given(p, "classifier_epochs", c.classifier_epochs),
         "niterations": p.classifier_steps or 0,
-        "peak": p.classifier_lr,
         "flow": flow.name,
-        "crop": flow.config["flow"]["channels"] == 3,
-        "flip": c.flip,
     }
     return RunSpec(
         "nfpi",
-        f"classifier-{labels['images']}",
+        f"classifier-{labels['images']}-s{p.seed}",
         _CLASSIFIER,
-        config,
+        config | asdict(_classifier_options(p, flow)),
         p.seed,
         flow.data,
         needs=(flow.name,),
         labels=labels,
+    )
+
+
+def _loaded_spec(
+    p: SimpleNamespace,  # parameters
+    flow: RunSpec,  # of a flow of the same images
+) -> RunSpec:
+    "The classifier whose weights `classifier_from` names. Raises `UserError`."
+    path, dataset = Path(p.classifier_from), flow.config["dataset"]
+    train, options = load_labelled(dataset, "train", p.data_dir), _classifier_options(p, flow)
+    sizes = len(train.classes), train.images.shape[1]
+    check_weights(classifier_weights(path), path, *sizes, options)
+    file = path / "checkpoint.safetensors" if path.is_dir() else path
+    data = {name: flow.data[name] for name in (dataset, f"{dataset}/test")}
+    config = {
+        "dataset": dataset,
+        "items_per_class": flow.config["items_per_class"],
+        "strategy": "loaded",
+        "niterations": 0,
+        "network": options.network,
+        "width": options.width,
+    }
+    return RunSpec(
+        "nfpi",
+        "classifier-loaded",
+        _LOADED,
+        config,
+        p.seed,
+        data | {"classifier_from": file_digest(file)},
+        places={"classifier_from": str(path)},
+        labels={"strategy": "loaded", "images": "loaded"},
     )
 
 
@@ -262,11 +307,15 @@ def _check(p: SimpleNamespace) -> None:
         raise UserError(
             f"configs is {p.configs!r}; it must name different variants of one data set"
         )
+    if getattr(p, "flow_from", None) and _given(p, "seeds", 1) > 1:
+        raise UserError(
+            f"flow_from is one flow, and seeds is {p.seeds}; a flow that is taken as it is goes "
+            "with seeds 1"
+        )
 
 
-def plan(p: SimpleNamespace) -> list[RunSpec]:
-    "All trainings of the paper for parameters p: flows, then classifiers. Raises `UserError`."
-    _check(p)
+def _of_one_seed(p: SimpleNamespace) -> list[RunSpec]:
+    "The trainings of seed `p.seed`: flows, then classifiers."
     flows = [flow_spec(p, name) for name in words(p.configs)]
     source = next(spec for spec in flows if spec.labels["variant"] == sampling_variant(p))
     classifiers = []
@@ -276,4 +325,15 @@ def plan(p: SimpleNamespace) -> list[RunSpec]:
         else:
             temperatures = numbers(p.temperatures, float)
             classifiers += [classifier_spec(p, source, strategy, T) for T in temperatures]
+    if getattr(p, "classifier_from", None):
+        classifiers.append(_loaded_spec(p, source))
     return flows + classifiers
+
+
+def plan(p: SimpleNamespace) -> list[RunSpec]:
+    "All trainings of the paper for parameters p, seed by seed. Raises `UserError`."
+    _check(p)
+    specs = []
+    for seed in range(p.seed, p.seed + _given(p, "seeds", 1)):
+        specs += _of_one_seed(SimpleNamespace(**vars(p) | {"seed": seed}))
+    return specs

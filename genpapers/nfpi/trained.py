@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..data.labelled import GREY
 from ..data.pixels import signed
-from .classifier import resnet18
+from .classifier import resnet
 from .flow import Flow, FlowConfig
 from .images import dequantise, pad_to, to_bytes
 from .model import class_log_probs
@@ -32,12 +32,13 @@ class TrainedFlow(TrainedModel):
         nclasses: int,
         size: int,  # of an image; the flow's own is padded
         noise: float = 0.0,  # with which it was trained, on pixels in [0, 1]
+        bits: int = 8,  # of a pixel
     ):
         kept = {name: list(v) if isinstance(v, (list, tuple)) else v for name, v in flow.items()}
-        given = {"flow": kept, "nclasses": nclasses, "size": size, "noise": noise}
+        given = {"flow": kept, "nclasses": nclasses, "size": size, "noise": noise, "bits": bits}
         config = FlowConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()})
         super().__init__(given, (config.channels, size, size), nclasses)
-        self.flow, self.noise = Flow(config), noise
+        self.flow, self.noise, self.bits = Flow(config), noise, bits
         self.register_buffer("mu", torch.zeros(nclasses, config.d, dtype=torch.float64))
         self.register_buffer("v", torch.ones(nclasses, config.d, dtype=torch.float64))
 
@@ -46,13 +47,14 @@ class TrainedFlow(TrainedModel):
 
     def _seen(self, x: Tensor) -> Tensor:
         "Bytes (N, C, H, W) as the flow sees them: padded, at the centres of their bins."
-        return dequantise(pad_to(x, self.flow.config.size), None, self.noise)
+        return dequantise(pad_to(x, self.flow.config.size), None, self.noise, self.bits)
 
     def _encode(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return self.flow(self._seen(x)).z
 
     def _decode(self, h: Tensor, generator: torch.Generator) -> Tensor:
-        x = to_bytes(self.flow.inverse(h.float(), T=self.temperature, generator=generator))
+        y = self.flow.inverse(h.float(), T=self.temperature, generator=generator)
+        x = to_bytes(y, self.bits)
         size, pad = self.shape[1], (self.flow.config.size - self.shape[1]) // 2
         return x[:, :, pad : pad + size, pad : pad + size].float() / 255
 
@@ -69,7 +71,7 @@ class TrainedFlow(TrainedModel):
             of_class = table.logsumexp(1) - math.log(self.nclasses)
         else:
             of_class = table.gather(1, labels[:, None])[:, 0]
-        return of_class + out.logdet + out.logp - D * math.log(128)
+        return of_class + out.logdet + out.logp - D * math.log(2 ** (self.bits - 1))
 
     def _classify(self, x: Tensor, generator: torch.Generator) -> Tensor:
         z = self.flow(self._seen(x)).z
@@ -77,7 +79,7 @@ class TrainedFlow(TrainedModel):
 
 # %% ../../nbs/nfpi/trained.ipynb #nftr0004
 class TrainedClassifier(TrainedModel):
-    "A ResNet-18 that was trained on real or drawn images."
+    "A ResNet that was trained on real or drawn images."
 
     paper = "nfpi"
     lacks = dict.fromkeys(
@@ -85,10 +87,12 @@ class TrainedClassifier(TrainedModel):
         "it only reads the class of an image",
     )
 
-    def __init__(self, nclasses: int, channels: int, width: float, size: int):
+    def __init__(
+        self, nclasses: int, channels: int, width: float, size: int, network: str = "resnet18"
+    ):
         given = {"nclasses": nclasses, "channels": channels, "width": width, "size": size}
-        super().__init__(given, (channels, size, size), nclasses)
-        self.net = resnet18(nclasses, channels, width, size)
+        super().__init__(given | {"network": network}, (channels, size, size), nclasses)
+        self.net = resnet(nclasses, channels, width, size, network)
         self.net.eval()
 
     def networks(self) -> dict[str, nn.Module]:
@@ -111,7 +115,8 @@ def trained(
     "The model of a finished run, a flow with its averaged weights where there are."
     if "flow" in config and "strategy" not in config:
         flow, size = config["flow"], _image_size(config["dataset"], config["flow"]["size"])
-        model = TrainedFlow(flow, len(state["mu"]), size, config["training"]["noise"])
+        seen = config["training"]["noise"], config["training"].get("bits", 8)
+        model = TrainedFlow(flow, len(state["mu"]), size, *seen)
         averaged = state.get("nema", 0) >= 2
         weights = _below("flow.", state["ema"]) if averaged else state["flow"]
         model.flow.load_state_dict(weights)
@@ -120,7 +125,8 @@ def trained(
         weights = state["net"]
         nclasses, channels = len(weights["fc.bias"]), weights["conv1.weight"].shape[1]
         size = _image_size(config["dataset"], 32)
-        model = TrainedClassifier(nclasses, channels, config["width"], size)
+        which = config["width"], size, config.get("network", "resnet18")
+        model = TrainedClassifier(nclasses, channels, *which)
         model.net.load_state_dict(weights)
     model.ready()
     return model

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['test_rows', 'grid_labels', 'generate', 'originals', 'judge', 'random_code_segmentations', 'panel_columns',
-           'chain_going_on', 'inference_at_work', 'accuracy_tables', 'segmentations']
+           'chain_going_on', 'inference_at_work', 'by_seed', 'accuracy_tables', 'segmentations', 'covered', 'astray']
 
 # %% ../../nbs/polymnist/evaluation.ipynb #pv000003
 import numpy as np
@@ -19,6 +19,7 @@ from ..nets.distributions import bernoulli, one_hot
 from .blackbox import segmentations_of
 from .conditionals import NC, ND, Conditionals
 from .gibbs import complete_images, complete_pairs, infer, joint_rounds
+from .page import LABELS
 from .stages import ClassifierStage, GameStage, GeneratorStage
 from .training import limiting_of
 from ..train.specs import Run
@@ -220,7 +221,13 @@ def inference_at_work(
     return marginals | {"s": state["s"][0, 0].cpu().numpy()}
 
 # %% ../../nbs/polymnist/evaluation.ipynb #pv000018
-_MODELS = ("baseline", "main-real", "main-synthetic")
+def by_seed(runs: dict[str, Run]) -> list[dict[str, Run]]:
+    "The runs of each seed by their model, from runs by name."
+    found: dict[str, dict[str, Run]] = {}
+    for run in runs.values():
+        labels = run.spec.labels
+        found.setdefault(labels["seed"], {})[labels["model"]] = run
+    return list(found.values())
 
 
 def _decisions_of(run: Run, x: Tensor, sweeps: int, seed: int) -> dict[str, Tensor]:
@@ -237,7 +244,7 @@ def accuracy_tables(
     model -> m0 ... m4, avg."""
     x, c, d = images.x[rows], images.c[rows], images.d[rows]
     digit, style = {}, {}
-    for name in (m for m in _MODELS if m in runs):
+    for name in (m for m in LABELS if m in runs):
         found = _decisions_of(runs[name], x, sweeps, seed)
         digit[name] = _accuracies(found["c"], c, d)
         if "d" in found:
@@ -255,3 +262,22 @@ def segmentations(
     device, limiting = context.device, limiting_of(spec.given, context)
     g = generator_for(seed, "segmentations", device=device)
     return segmentations_of(limiting, one_hot(c.to(device), NC), g, chain).cpu()
+
+# %% ../../nbs/polymnist/evaluation.ipynb #pv000022
+_PER_STYLE = 20  # images by which an inverted style is recognised
+
+
+def covered(conditionals: Conditionals, images: PolyMNIST, sweeps: int, seed: int = 0) -> Tensor:
+    "The fraction of the pixels that inference takes for the digit, for every style (5,)."
+    rows = test_rows(images, _PER_STYLE, seed)
+    state, _ = infer(conditionals, _normalised(conditionals, images.x[rows]), sweeps, seed)
+    return state["s"].float().mean((1, 2, 3)).view(ND, _PER_STYLE).mean(1).cpu()
+
+
+def astray(run: Run, images: PolyMNIST, sweeps: int) -> str:
+    "What went wrong in the training of a main model, in words; empty: nothing."
+    fractions = covered(run.model.conditionals, images, sweeps)
+    inverted = [name for name, f in zip(STYLES, fractions.tolist()) if f > 0.5]
+    if not inverted:
+        return ""
+    return f"{run.spec.name} took the background for the digit on {', '.join(inverted)}"

@@ -34,8 +34,8 @@ def _data_digests(config: dict, data_dir: str | None) -> dict[str, str]:
 
 
 def _spec(
-    p: SimpleNamespace,  # the parameters
-    name: str,
+    p: SimpleNamespace,  # the parameters; `seed` is this run's
+    model: str,
     niterations: int | None,  # None: the parameter of this name
     config: dict,  # what this run has besides what all have
     needs: tuple[str, ...] = (),
@@ -46,23 +46,35 @@ def _spec(
     config |= {"niterations": niterations or p.niterations}
     places = (places or {}) | ({"backgrounds": p.backgrounds} if p.backgrounds else {})
     labels = {k: config[k] for k in ("stage", "pairs") if k in config}
-    data = _data_digests(config | places, p.data_dir)
+    labels |= {"model": model, "seed": str(p.seed)}
+    name, data = f"{model}-s{p.seed}", _data_digests(config | places, p.data_dir)
     return RunSpec("polymnist", name, _ENTRY, config, p.seed, data, needs, places, labels)
 
 
 def _classifier_spec(
     p: SimpleNamespace,
-    name: str,
-    label: str,  # c or d: what is predicted
+    model: str,
+    niterations: int | None,
+    label: str = "c",  # or d: what is predicted
+    **few: int,  # labelled_items
 ) -> RunSpec:
     "Stage 1."
     config = {"stage": "classifier", "label": label, "batch_size": p.batch_size}
-    return _spec(p, name, p.niterations_baseline, config)
+    return _spec(p, model, niterations, config | few)
+
+
+def _baseline_specs(p: SimpleNamespace) -> list[RunSpec]:
+    "As many steps as the main model, and where it is asked for as much time."
+    specs = [_classifier_spec(p, "baseline", p.niterations_baseline)]
+    if p.niterations_long:
+        specs.append(_classifier_spec(p, "baseline-long", p.niterations_long))
+    return specs
 
 
 def _judge_specs(p: SimpleNamespace) -> list[RunSpec]:
-    "The two classifiers: of digits and of styles."
-    return [_classifier_spec(p, "baseline", "c"), _classifier_spec(p, "styles", "d")]
+    "The classifiers of digits and of styles that look at generated images."
+    labels = {"digits": "c", "styles": "d"}
+    return [_classifier_spec(p, name, p.niterations_judge, k) for name, k in labels.items()]
 
 
 def _generator_spec(p: SimpleNamespace) -> RunSpec:
@@ -72,15 +84,20 @@ def _generator_spec(p: SimpleNamespace) -> RunSpec:
     return _spec(p, "generator", p.niterations_generator, config)
 
 
+def _main_config(p: SimpleNamespace, pairs: str) -> dict:
+    "What main models have besides what all have."
+    config = {"stage": "main", "pairs": pairs, "nz": p.nz, "ny": p.ny}
+    return config | {"rounds": p.rounds, "batch_size": p.batch_size}
+
+
 def _main_spec(
     p: SimpleNamespace,
     pairs: str,  # real or synthetic
 ) -> RunSpec:
     "Stage 3; a pool that is smaller than a batch is a `UserError`."
-    config = {"stage": "main", "pairs": pairs, "nz": p.nz, "ny": p.ny}
-    config |= {"rounds": p.rounds, "batch_size": p.batch_size}
+    config, model = _main_config(p, pairs), f"main-{pairs}"
     if pairs == "real":
-        return _spec(p, "main-real", p.niterations_main, config)
+        return _spec(p, model, p.niterations_main, config)
     if 0 < p.pool < p.batch_size:
         raise UserError(
             f"pool is {p.pool}; with batches of {p.batch_size} it must be 0"
@@ -88,15 +105,25 @@ def _main_spec(
         )
     config |= {"pool": p.pool, "chain": p.chain}
     if not p.generator_path:
-        return _spec(p, "main-synthetic", p.niterations_main, config, needs=("generator",))
+        return _spec(p, model, p.niterations_main, config, needs=(f"generator-s{p.seed}",))
     places, digest = {"generator_path": p.generator_path}, foreign_digest(p.generator_path)
     load_foreign(p.generator_path, resolve_device(p.device), digest)  # before any training
     config |= {"generator_sha256": digest}
-    return _spec(p, "main-synthetic", p.niterations_main, config, places=places)
+    return _spec(p, model, p.niterations_main, config, places=places)
 
 
-def plan(p: SimpleNamespace) -> list[RunSpec]:
-    "The runs that `p.stages` and `p.pairs` ask for, each after what it needs."
+def _labelled_specs(p: SimpleNamespace) -> list[RunSpec]:
+    "The experiment of our own: classifier alone and game, from few labelled images and all pairs."
+    few = {"labelled_items": p.labelled_items}
+    main = _main_config(p, "real") | few
+    return [
+        _classifier_spec(p, "baseline-labelled", p.niterations_labelled, **few),
+        _spec(p, "main-labelled", p.niterations_labelled, main),
+    ]
+
+
+def _pairs_wanted(p: SimpleNamespace) -> list[str]:
+    "Which main models are asked for; a generator that none needs is a `UserError`."
     all_pairs = ["real", "synthetic"] if p.pairs == "both" else [p.pairs]
     pairs = all_pairs if p.stages in ("all", "main") else []
     if p.generator_path and "synthetic" not in pairs:
@@ -104,25 +131,49 @@ def plan(p: SimpleNamespace) -> list[RunSpec]:
             f"generator_path is {p.generator_path}, but no synthetic pairs are asked for; give"
             " pairs synthetic or both with stages all or main, or leave it out"
         )
+    return pairs
+
+
+def _specs_of_seed(p: SimpleNamespace, pairs: list[str]) -> list[RunSpec]:
+    "The runs of one seed, each after what it needs."
     specs = []
     if p.stages in ("all", "baseline"):
-        specs += _judge_specs(p)
+        specs += _baseline_specs(p) + _judge_specs(p)
     if p.stages == "generator" or (
         not p.generator_path and (p.stages == "all" or "synthetic" in pairs)
     ):
         specs.append(_generator_spec(p))
-    return specs + [_main_spec(p, k) for k in pairs]
+    specs += [_main_spec(p, k) for k in pairs]
+    return specs + (_labelled_specs(p) if p.stages == "all" and p.labelled_items else [])
+
+
+def _of_seeds(p: SimpleNamespace) -> list[SimpleNamespace]:
+    "The parameters of each seed."
+    seeds = range(p.seed, p.seed + p.seeds)
+    return [SimpleNamespace(**vars(p) | {"seed": seed}) for seed in seeds]
+
+
+def plan(p: SimpleNamespace) -> list[RunSpec]:
+    "The runs that `p.stages` and `p.pairs` ask for, seed after seed."
+    pairs = _pairs_wanted(p)
+    return [spec for of_seed in _of_seeds(p) for spec in _specs_of_seed(of_seed, pairs)]
 
 # %% ../../nbs/polymnist/plan.ipynb #pl000016
-def finished_judges(p: SimpleNamespace, settings: RunSettings) -> dict[str, Run]:
-    "The finished runs `baseline` and `styles` of these parameters; empty unless both are there."
-    device, found = resolve_device(settings.device), {}
-    context = Context(device, settings.data_dir, {}, p.seed)
+def _finished(spec: RunSpec, settings: RunSettings) -> Run | None:
+    "The finished run of a specification that needs no other, in one precision or the other."
+    device = resolve_device(settings.device)
+    context = Context(device, settings.data_dir, {}, spec.seed)
     auto = settings.precision == "auto"
     for precision in ("float32", "bfloat16") if auto else (settings.precision,):
-        for spec in _judge_specs(p):
-            key = run_key(spec, device, precision, {}, settings.devices)[0]
-            folder = settings.root / spec.paper / f"{spec.name}-{key}"
-            if (seconds := finished_seconds(folder)) is not None:
-                found.setdefault(spec.name, Run(spec, key, folder, context, seconds, True))
-    return found if len(found) == 2 else {}
+        key = run_key(spec, device, precision, {}, settings.devices)[0]
+        folder = settings.root / spec.paper / f"{spec.name}-{key}"
+        if (seconds := finished_seconds(folder)) is not None:
+            return Run(spec, key, folder, context, seconds, True)
+    return None
+
+
+def finished_judges(p: SimpleNamespace, settings: RunSettings) -> dict[str, Run]:
+    "The finished runs `digits` and `styles` of every seed, by name; empty unless all are there."
+    specs = [spec for of_seed in _of_seeds(p) for spec in _judge_specs(of_seed)]
+    found = {spec.name: _finished(spec, settings) for spec in specs}
+    return found if all(found.values()) else {}

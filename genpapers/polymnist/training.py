@@ -24,6 +24,7 @@ from .conditionals import NC, ND, Colours, Conditionals
 from .foreign import load_foreign
 from .stages import ClassifierStage, GameStage, GeneratorStage, Source
 from genpapers.polymnist.watching import (
+    WATCHED_TEST,
     Batch,
     Watch,
     watch_classifier,
@@ -39,6 +40,15 @@ def load_images(config: dict, data_dir: Path | str | None, split: str = "train")
     "The images of a split, train or test; of the latter some are watched, none is learned from."
     source, digits, pictures = config["dataset"], config["digits"], config.get("backgrounds")
     return load_polymnist(source, split, data_dir, digits, pictures)
+
+
+def _labelled(images: PolyMNIST, config: dict, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    "x, c and d that are learned from: all, or as many random ones as `labelled_items` says."
+    tensors = images.x, images.c, images.d
+    if n := config.get("labelled_items"):
+        rows = torch.randperm(len(images), generator=generator_for(seed, "labelled"))[:n]
+        tensors = tuple(t[rows] for t in tensors)
+    return tensors
 
 
 def load_digits(config: dict, data_dir: Path | str | None) -> Images:
@@ -66,7 +76,8 @@ def limiting_of(config: dict, context: Context) -> Limit:
     "The generator that a main model with synthetic pairs learns from."
     if path := config.get("generator_path"):
         return load_foreign(path, context.device, config["generator_sha256"])
-    return load_blackbox(blackbox_of(context.needs["generator"]), context.device)
+    (generator,) = context.needs.values()
+    return load_blackbox(blackbox_of(generator), context.device)
 
 # %% ../../nbs/polymnist/training.ipynb #pm000020
 def draw_pairs(
@@ -100,16 +111,17 @@ class BatchesOfBoth:
 # %% ../../nbs/polymnist/training.ipynb #pm000012
 def _test_batch(config: dict, context: Context) -> Batch:
     "The test images that are watched."
-    return watched_batch(load_images(config, context.data_dir, "test"), context.device)
+    images = load_images(config, context.data_dir, "test")
+    return watched_batch(images, context.device, WATCHED_TEST)
 
 
 def _build_classifier(config: dict, context: Context) -> tuple[ClassifierStage, Batches, Watch]:
     "Model, batches and what is watched of stage 1."
-    images = load_images(config, context.data_dir)
-    label, classes = {"c": (images.c, NC), "d": (images.d, ND)}[config["label"]]
-    colours = Colours(*moments(images.x))
+    x, c, d = _labelled(load_images(config, context.data_dir), config, context.seed)
+    label, classes = {"c": (c, NC), "d": (d, ND)}[config["label"]]
+    colours = Colours(*moments(x))
     model = ClassifierStage(colours, classes, config["n"], config["stepsize"], context.device)
-    tensors = images.x.to(context.device), label.to(context.device)
+    tensors = x.to(context.device), label.to(context.device)
     watch = watch_classifier(model, _test_batch(config, context), config["label"])
     return model, Batches(tensors, config["batch_size"], context.seed, "draws"), watch
 
@@ -142,12 +154,13 @@ def _pairs_of(
 def _build_main(config: dict, context: Context) -> tuple[GameStage, BatchesOfBoth, Watch]:
     "Model, batches and what is watched of stage 3."
     images = load_images(config, context.data_dir)
-    colours = Colours(*moments(images.x))
+    labelled = _labelled(images, config, context.seed)
+    colours = Colours(*moments(labelled[0]))
     conditionals = Conditionals(colours, config["nz"], config["ny"], config["n"])
     source, make_pairs = _pairs_of(config, context)
     generator = generator_for(context.seed, "main", device=context.device)
     model = GameStage(conditionals, config["stepsize"], config["rounds"], generator, source)
-    tensors = tuple(t.to(context.device) for t in (images.x, images.c, images.d))
+    tensors = tuple(t.to(context.device) for t in labelled)
     batches = Batches(tensors, config["batch_size"], context.seed, "draws")
     shown = watched_batch(images, context.device), _test_batch(config, context)
     return model, BatchesOfBoth(batches, make_pairs), watch_game(model, *shown)

@@ -4,23 +4,19 @@
 
 # %% auto #0
 __all__ = ['Codes', 'random_images', 'posterior_codes', 'limiting_images', 'frames', 'pixel_noise', 'limiting_grid', 'stream',
-           'monitor_images', 'panel_steps', 'keep_panel', 'kept_panels']
+           'monitor_images']
 
 # %% ../../nbs/symvae/samples.ipynb #svsamp02
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..base.files import decides_nothing
 from ..data.batches import generator_for
-from ..data.pixels import eight_bit
 from ..nets.distributions import bernoulli, uniform
 from .images import NormalImage
 from .networks import HVAE
-from ..train.checkpoint import load_state, save_state
 
 # %% ../../nbs/symvae/samples.ipynb #svsamp04
 Codes = tuple[Tensor, Tensor]  # z0 (B, nz0), z1 (B, nz1)
@@ -128,34 +124,3 @@ def monitor_images(model: HVAE, x: Tensor, steps: int, seed: int) -> dict[str, T
         "random codes": random_images(model, len(x), g)[0],
         f"chain, {steps} steps": limiting_grid(model, len(x), steps, g),
     }
-
-# %% ../../nbs/symvae/samples.ipynb #svsamp18
-_PANEL_STEPS = 30  # of the chain: the panels are for watching
-_PANELS = 12  # of a training
-
-
-def panel_steps(niterations: int) -> list[int]:
-    "The steps, from 1 to the last, at which a panel is kept: at most `_PANELS`, ascending."
-    exponents = [i / (_PANELS - 1) for i in range(_PANELS)]
-    return sorted({round(niterations**exponent) for exponent in exponents})
-
-
-@decides_nothing
-def keep_panel(
-    model: HVAE,
-    x: Tensor,  # images (n, 1, 28, 28) to reconstruct
-    seed: int,
-    step: int,
-    folder: Path,  # of the run
-) -> None:
-    "Writes the monitoring panel of `x` after `step` steps of the training, as uint8."
-    rows = monitor_images(model, x, _PANEL_STEPS, seed)
-    images = {name: eight_bit(images) for name, images in rows.items()}
-    (folder / "panels").mkdir(exist_ok=True)
-    save_state(folder / "panels" / f"{step:09}.safetensors", images)
-
-
-def kept_panels(folder: Path) -> dict[int, dict[str, Tensor]]:
-    "The panels of a run: {step: {row: uint8 (n, 1, 28, 28)}}, none where none were kept."
-    paths = sorted((folder / "panels").glob("*.safetensors"))
-    return {int(path.stem): load_state(path) for path in paths}

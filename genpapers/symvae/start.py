@@ -6,49 +6,21 @@
 __all__ = ['make_informative']
 
 # %% ../../nbs/symvae/start.ipynb #svsta02
-from collections.abc import Sequence
-from types import MethodType
-
 import torch
 from torch import Tensor, nn
 
 from ..nets.distributions import bernoulli
+from ..nets.initial import rescale
 from .networks import HVAE, LadderEncoder, ReverseEncoder
 
 # %% ../../nbs/symvae/start.ipynb #svsta04
 @torch.no_grad()
-def _rescale(
-    layer: nn.Module,  # with weight and bias
-    outputs: Tensor,  # (B, C, ...), of the layer or of a sum with it
-    std: float = 1.0,  # of every channel, afterwards
-    others: Sequence[nn.Module] = (),  # layers without bias whose outputs are part of `outputs`
-) -> Tensor:
-    "Gives `outputs` mean 0 and standard deviation `std` in every channel; the new outputs."
-    dims = [d for d in range(outputs.ndim) if d != 1]
-    mean, factor = outputs.mean(dims), std / outputs.std(dims).clamp_min(1e-6)
-    layer.bias.copy_((layer.bias - mean) * factor)
-    for each in (layer, *others):
-        transposed = isinstance(each, nn.ConvTranspose2d)
-        weight = each.weight.transpose(0, 1) if transposed else each.weight
-        weight.mul_(factor.view(-1, *[1] * (weight.ndim - 1)))
-    shape = (-1, *[1] * (outputs.ndim - 2))
-    return (outputs - mean.view(shape)) * factor.view(shape)
-
-
-@torch.no_grad()
 def _standardise(module: nn.Module, x: Tensor) -> None:
-    """`_rescale` of all layers with a bias in `module`, in one pass of the batch x.
-
-    Layers are called one by one: fused with their activations they would call no hook."""
+    "`rescale` of all layers with a bias in `module`, in one pass of the batch x."
     layers = [layer for layer in module.modules() if getattr(layer, "bias", None) is not None]
-    sequences = [part for part in module.modules() if isinstance(part, nn.Sequential)]
-    rescaled = lambda layer, _, outputs: _rescale(layer, outputs)
+    rescaled = lambda layer, _, outputs: rescale(layer, outputs)
     hooks = [layer.register_forward_hook(rescaled) for layer in layers]
-    for part in sequences:
-        part.forward = MethodType(nn.Sequential.forward, part)
     module(x)
-    for part in sequences:
-        del part.forward
     for hook in hooks:
         hook.remove()
 
@@ -60,19 +32,19 @@ def _start_ladder(encoder: LadderEncoder, x: Tensor, balanced: bool) -> None:
     "Rescales a ladder encoder: a0 and a1 of images x (B, 1, 28, 28) have deviation `_LOGIT_STD`."
     if balanced:
         _standardise(encoder, x)
-    _rescale(encoder.to_a1, encoder(x)[1], _LOGIT_STD)
-    _rescale(encoder.to_a0[-1], encoder(x)[0], _LOGIT_STD, [encoder.skip])
+    rescale(encoder.to_a1, encoder(x)[1], _LOGIT_STD)
+    rescale(encoder.to_a0[-1], encoder(x)[0], _LOGIT_STD, [encoder.skip])
 
 
 def _start_reverse(encoder: ReverseEncoder, x: Tensor, balanced: bool) -> None:
     "Rescales a reverse encoder: the logits of z1, and those of z0 at the likelier z1, likewise."
     if balanced:
         _standardise(encoder.q1, x)
-    _rescale(encoder.q1[-1], encoder.q1(x), _LOGIT_STD)
+    rescale(encoder.q1[-1], encoder.q1(x), _LOGIT_STD)
     z1 = (encoder.q1(x) > 0).float()
     if balanced:
         _standardise(encoder.q0.mlp, z1)
-    _rescale(encoder.q0.mlp[-1], encoder.q0(z1), _LOGIT_STD, [encoder.q0.skip])
+    rescale(encoder.q0.mlp[-1], encoder.q0(z1), _LOGIT_STD, [encoder.q0.skip])
 
 
 def make_informative(
