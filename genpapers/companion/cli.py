@@ -220,12 +220,15 @@ def notebooks(folder: Path, as_json: bool) -> None:
 @main.command("new-paper")
 @click.argument("name")
 @click.option("--title", default="", help="What the paper is about; default: its name.")
-def new_paper_(name: str, title: str) -> None:
+@JSON
+def new_paper_(name: str, title: str, as_json: bool) -> None:
     "Add a paper to this checkout: a wing that runs, to be replaced by the paper's own."
     from genpapers.companion.wing import new_paper
 
-    for path in new_paper(project_root(), name, title):
-        click.echo(path)
+    files = [str(path) for path in new_paper(project_root(), name, title)]
+    if as_json:
+        return print_json([{"file": file} for file in files])
+    click.echo("\n".join(files))
     click.echo(f"{name} runs: genpapers run {name} --scale smoke. CONTRIBUTING.md says what next.")
 
 # %% ../../nbs/companion/cli.ipynb #cl000019
