@@ -138,11 +138,11 @@ def fetch_models(
         else:
             record, new = record_of(known), False
         records.append((record, new))
+    name = lambda r: f"{r['paper']}/{r['name']}-{key_of(r)}"
     return [
-        {"run": f"{r['paper']}/{r['name']}-{key_of(r)}", "new": new, "differs": differences(r, root),
-         "precision": r["precision"]}
+        {"run": name(r), "new": new, "differs": differences(r, root), "precision": r["precision"]}
         for r, new in records
-    ]  # fmt: skip
+    ]
 
 
 def _folder_of(model: dict) -> Path:

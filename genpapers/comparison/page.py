@@ -33,7 +33,7 @@ PAPER = Paper(
             "beside ten digits that it draws",
         ),
         "measures": Figure(
-            "The measures side by side, from the smallest to the largest of the seeds, beside real digits",
+            "The measures side by side, from smallest to largest of the seeds, beside real digits",
             "A panel for each measure with a dot for each method, and a line where real digits are",
         ),
     },

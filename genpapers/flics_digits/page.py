@@ -20,7 +20,7 @@ _CLAIMS = (
         "With samples of the other's model each site comes far closer to all digits than without.",
         "Fig. 1, bottom: FID against alpha",
         "shown as curves",
-        "distances to all digits at alpha 0.1 and at alpha 1, of trainings with the same seed, at the"
+        "distances to all digits at alpha 0.1 and at alpha 1, of trainings with one seed, at the"
         " site where the exchange helps less; far closer means by a third",
         (
             Condition(
@@ -51,7 +51,7 @@ _CLAIMS = (
         "With nine samples for each image the sites come near a model that sees all digits.",
         "Fig. 1, bottom: FID against alpha, dashed line",
         "shown as curves",
-        "where the distance to all digits at alpha 0.1, mean over the sites, lies between that of the"
+        "where the distance to all digits at alpha 0.1, mean over sites, lies between that of the"
         " baseline and that at alpha 1, of trainings with the same seed; near means nearer to the"
         " baseline's",
         (
