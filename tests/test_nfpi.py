@@ -91,7 +91,7 @@ def test_resumed_classifier_on_resampled_images_equals_uninterrupted(tmp_path):
 
 def test_weights_of_one_run_start_another(tmp_path):
     settings = RunSettings(runs_dir=tmp_path, device="cpu", precision="float32")
-    first = ensure_all(plan(parameters())[:1], settings)["mean"]
+    first = ensure_all(plan(parameters())[:1], settings)[f"mean-s{SEED}"]
     config = plan(parameters(weights_from=str(first.folder)))[0].given
     model = build_flow(config, context()).model
     model.initialise()
@@ -172,13 +172,13 @@ def test_a_folder_of_shards_is_a_training_set_with_classes(tmp_path, size):
             runs_dir=tmp_path / "runs", data_dir=str(tmp_path), device="cpu", precision="float32"
         ),
     )
-    model = runs["mean"].model
+    model = runs[f"mean-s{SEED}"].model
     assert (
         model.mu.shape == (3, 3 * size * size)
         and len(model.history) == 1
         and model.history[0]["step"] == 3
     )  # 36 images
-    assert "test_acc" in runs["classifier-synthetic-T1"].metrics
+    assert "test_acc" in runs[f"classifier-synthetic-T1-s{SEED}"].metrics
 
 
 def test_resumed_flow_with_held_out_images_equals_uninterrupted(tmp_path):

@@ -43,10 +43,10 @@ _ROWS = (
     # parameter               smoke     quick          hour           paper
     ("configs",               _DIGITS,  _DIGITS,       _MNIST,        _CIFAR10),
     ("seeds",                 1,        1,             3,             3),
-    ("niterations",           4,        112,           1500,          None),
+    ("niterations",           4,        200,           1500,          None),
     ("items_per_class",       20,       200,           800,           None),
     ("items_per_class_val",   None,     100,           0,             None),
-    ("batch_size",            64,       128,           128,           None),
+    ("batch_size",            64,       64,            128,           None),
     ("micro_batch",           0,        0,             0,             64),
     ("num_flows",             "1,1,1",  "4,4,4",       "4,4,4",       "8,8,8"),
     ("num_blocks",            "1,1,1",  "2,1,1",       "2,1,1",       None),
@@ -286,7 +286,7 @@ PAPER = Paper(
     trained="genpapers.nfpi.trained:trained",
     idle=_idle,
     published_reader="genpapers.nfpi.imported:import_published",
-    minutes={"smoke": 0.5, "quick": 5.2, "paper": 80000.0},
+    minutes={"smoke": 0.5, "quick": 5.2, "hour": 55.0, "paper": 80000.0},
     published={
         "cifar10_accuracy_pretrained_attention": 0.9460,
         "cifar100_accuracy_pretrained_attention": 0.7379,

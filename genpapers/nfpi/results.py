@@ -13,6 +13,7 @@ from statistics import fmean
 from torch import Tensor
 
 from ..data.sources import Images
+from .classifier import predict
 from .configs import find_config
 from .fpi import kl_summary
 from .model import class_rows
@@ -27,7 +28,8 @@ def over_seeds_of(runs: Iterable[Run], label: str) -> dict[str, list[Run]]:
         if label in run.spec.labels:
             found.setdefault(run.spec.labels[label], []).append(run)
     return {
-        name: sorted(some, key=lambda r: int(r.spec.labels["seed"])) for name, some in found.items()
+        name: sorted(some, key=lambda r: int(r.spec.labels.get("seed", 0)))
+        for name, some in found.items()
     }
 
 # %% ../../nbs/nfpi/results.ipynb #nfpi-re-c1
@@ -75,9 +77,20 @@ def diverged(tested: Mapping[str, Sequence[dict]]) -> str:
     )
 
 # %% ../../nbs/nfpi/results.ipynb #nfpi-re-c3
-def last_accuracy(runs: Sequence[Run]) -> list[float]:
-    "Accuracy on test images at the end of each training."
-    return [float(run.metrics["test_acc"].iloc[-1]) for run in runs]
+def last_accuracy(
+    runs: Sequence[Run],  # classifiers
+    test: Images,
+) -> list[float]:
+    "Accuracy on test images at the end of each training; one of no steps is tested now."
+    accuracies = []
+    for run in runs:
+        if len(run.metrics):
+            accuracies.append(float(run.metrics["test_acc"].iloc[-1]))
+        else:
+            images = test.images.to(run.context.device)
+            right = predict(run.model, images).cpu() == test.labels
+            accuracies.append(right.double().mean().item())
+    return accuracies
 
 
 def teaching(

@@ -41,7 +41,8 @@ def of_cases(
 
 def over_seeds(values: Sequence[float]) -> Score:
     "The mean over seeds, from the smallest to the largest."
-    return Score(float(np.mean(values)), min(values), max(values), tuple(values))
+    low, high = min(values), max(values)
+    return Score(float(np.clip(np.mean(values), low, high)), low, high, tuple(values))
 
 
 def per_class(
