@@ -219,7 +219,7 @@ _FULL = dict(
 _CHAINS = {
     "smoke": dict(rounds=1, chain=3, pool=50, sweeps=3, ntest=6),
     "quick": dict(rounds=3, chain=20, pool=2000, sweeps=30, ntest=100),
-    "hour": dict(rounds=3, chain=20, pool=10_000, sweeps=10, ntest=0),
+    "hour": dict(rounds=3, chain=20, pool=10_000, sweeps=15, ntest=0),
     "paper": dict(rounds=10, chain=100, pool=0, sweeps=100, ntest=0),
 }
 
