@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.pixels import eight_bit
-from .model import STYLE_SCALE, AutoEncoder, draw_digits
+from .model import N_CLASSES, STYLE_SCALE, AutoEncoder, draw_digits
 from ..pictures.explorer import Explorer
 
 # %% ../../nbs/mnist_style/explorer.ipynb #msex0004
@@ -29,10 +29,13 @@ def _png(image: Tensor) -> bytes:
     return content.getvalue()
 
 # %% ../../nbs/mnist_style/explorer.ipynb #msex0006
-def explorer(net: AutoEncoder) -> Explorer:
+def explorer(
+    net: AutoEncoder,
+    classes: int = N_CLASSES,  # how many it has learned
+) -> Explorer:
     "Digit and style sliders beside the digit that `net` draws from them."
     names = [f"style_{k + 1}" for k in range(net.feat_size)]
-    controls = {"digit": IntSlider(3, 0, 9, description="digit")}
+    controls = {"digit": IntSlider(min(3, classes - 1), 0, classes - 1, description="digit")}
     for name in names:
         words = name.replace("_", " ")
         controls[name] = FloatSlider(
