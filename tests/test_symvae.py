@@ -46,6 +46,7 @@ REST = {
     "code_init": "informative",
     "seed": 0,
     "digits": "mnist5k",
+    "pictures": None,
     "garments": "mnist5k",
     "kl_warmup": 0.5,
     "load": None,

@@ -166,9 +166,14 @@ class Line:
     "A run of the plan at one value of the swept parameters."
 
     values: dict
-    run: str  # its name, of the first seed
+    run: str  # what it is of
     metrics: dict[str, list[float]]  # the last value of each, over seeds
     frames: list  # the metrics of each seed
+
+
+def _label(spec: dict) -> str:
+    "What a run is of, its seed left out; its name where its specification does not say."
+    return " ".join(v for k, v in spec["labels"].items() if k != "seed") or spec["name"]
 
 
 def lines_of(results: Sequence[Result]) -> list[Line]:
@@ -184,7 +189,7 @@ def lines_of(results: Sequence[Result]) -> list[Line]:
             last = [frame.ffill().iloc[-1] for frame in frames if not frame.empty]
             names = dict.fromkeys(name for row in last for name in row.index)
             metrics = {n: [float(row[n]) for row in last if n in row] for n in names}
-            lines.append(Line(group[0].values, runs[0]["spec"]["name"], metrics, frames))
+            lines.append(Line(group[0].values, _label(runs[0]["spec"]), metrics, frames))
     return lines
 
 

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 
 from ..base.files import decides_nothing, digest_of, reading
+from .folder import read_classes
 from .sources import IDX, DataError, Images, data_roots, read_arrays, read_verified
+from .sources import stratified_split
 
 # %% ../../nbs/data/colour.ipynb #da-colour-pickle
 class _InertArray:
@@ -298,12 +300,37 @@ def _read_colour(
         raise DataError(
             f"there is no colour data set and no folder named {name!r} in "
             f"{', '.join(map(str, data_roots(root)))}; known: {', '.join(LAYOUTS)}, svhn, a folder "
-            "of mosaics (labels.npz and *.webp) or of npz shards, "
+            "of mosaics (labels.npz and *.webp), of npz shards or of a folder for each class, "
             f"and in grey mnist5k, {', '.join(IDX)}"
         )
     if (folder / "labels.npz").is_file():
         return _read_mosaics(folder, split)
     return _read_shards(folder / split if (folder / split).is_dir() else folder)
+
+
+def _holds_classes(folder: Path | None) -> bool:
+    "Whether a folder has folders in it, and none of the files that a data set would be in."
+    if folder is None or any(folder.glob("*.npz")) or any(folder.glob("train/*.npz")):
+        return False
+    return any(p.is_dir() for p in folder.iterdir())
+
+
+def _read_pictures(
+    folder: Path, split: str
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:  # as `read_classes`
+    "Own pictures, 32 by 32, in train/ and test/, or else a fifth of each class for tests."
+    parts = {s: folder / s for s in ("train", "test")}
+    if all(part.is_dir() for part in parts.values()):
+        *found, classes = read_classes(parts[split], _SIDE, "RGB")
+        if (known := read_classes(parts["train"], _SIDE, "RGB")[2]) != classes:
+            raise DataError(f"{folder} has the classes {known} to learn from and {classes} to test")
+        return *found, classes
+    images, labels, classes = read_classes(folder, _SIDE, "RGB")
+    rows = dict(zip(parts, stratified_split(labels, test_fraction=0.2, seed=0)))[split]
+    return images[rows], labels[rows], classes
+
+
+_SIDE = 32  # of all colour sets here
 
 
 @cache
@@ -316,10 +343,14 @@ def load_colour(
     "A colour data set by name; kept in memory for the next call. Raises `DataError`."
     if split not in ("train", "test"):
         raise DataError(f"there is no split named {split!r}; the splits are train, test")
-    images, labels = map(np.ascontiguousarray, _read_colour(name, split, root))
+    folder = None if name in (*LAYOUTS, "svhn") else find_folder([name], root)
+    if _holds_classes(folder):
+        *read, classes = _read_pictures(folder, split)
+        images, labels = map(np.ascontiguousarray, read)
+    else:
+        images, labels = map(np.ascontiguousarray, _read_colour(name, split, root))
+        classes = tuple(map(str, range(labels.max() + 1)))
     if name.startswith("cifar10") and name != "cifar100":
         classes = _CIFAR10_CLASSES
-    else:
-        classes = tuple(map(str, range(labels.max() + 1)))
     digest = digest_of(repr(images.shape), images, labels)
     return Images(name, torch.from_numpy(images.copy()), torch.from_numpy(labels), classes, digest)

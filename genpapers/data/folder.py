@@ -218,8 +218,11 @@ def load_folder(
 def read_classes(
     folder: str | Path,  # that holds a folder of pictures for each class
     size: int = 28,
+    mode: str = "L",  # or RGB
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    "Images (N, size, size) uint8, labels (N,) int64 and the classes; no classes: a `UserError`."
+    """Images (N, size, size) uint8, labels (N,) int64 and the classes; no classes: a `UserError`.
+
+    In RGB the images are (N, 3, size, size)."""
     folder, remedy = Path(folder), "convert it, remove it or fetch it again"
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; name the one that holds a folder for each class")
@@ -231,6 +234,7 @@ def read_classes(
             f"{folder} holds {len(files)} folders with pictures; put those of each class into a "
             "folder of its own, two classes at least"
         )
-    images = [_read_picture(f, size, "L", remedy)[0] for paths in files.values() for f in paths]
+    images = [_read_picture(f, size, mode, remedy) for paths in files.values() for f in paths]
+    images = [image[0] for image in images] if mode == "L" else images
     labels = [label for label, paths in enumerate(files.values()) for _ in paths]
     return np.stack(images), np.array(labels, np.int64), tuple(files)

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.pixels import eight_bit
-from .model import STYLE_SCALE, AutoEncoder, draw_digits
+from .model import N_CLASSES, STYLE_SCALE, AutoEncoder, draw_digits
 from ..pictures.explorer import Explorer, each, model_switch
 
 # %% ../../nbs/mnist_style/explorer.ipynb #msex0004
@@ -31,11 +31,12 @@ def _png(image: Tensor) -> bytes:
 # %% ../../nbs/mnist_style/explorer.ipynb #msex0006
 def explorer(
     nets: dict[str, AutoEncoder],  # by how they were trained
+    classes: int = N_CLASSES,  # how many they have learned
 ) -> Explorer:
     "A switch between models, digit and style sliders, beside the digit that is drawn from them."
     names = [f"style_{k + 1}" for k in range(next(iter(nets.values())).feat_size)]
     controls = {"model": model_switch(list(nets))}
-    controls["digit"] = IntSlider(3, 0, 9, description="digit")
+    controls["digit"] = IntSlider(min(3, classes - 1), 0, classes - 1, description="digit")
     for name in names:
         words = name.replace("_", " ")
         controls[name] = FloatSlider(
@@ -51,6 +52,6 @@ def explorer(
         "Which digit, and how it is written. Two styles in three lie between "
         f"-{reach} and {reach} in training with an adversary; without one nobody says where."
     )
-    choices = {"model": each("model", list(nets)), "digit": each("digit", range(10))}
+    choices = {"model": each("model", list(nets)), "digit": each("digit", range(classes))}
     choices["style 1"] = each(names[0], (-5.0, -3.0, -1.0, 0.0, 1.0, 3.0, 5.0), "{:g}")
     return Explorer(picture, controls, caption, choices)

@@ -70,8 +70,9 @@ _CLAIMS = (
 )
 
 # %% ../../nbs/mnist_style/page.ipynb #385d13a6
-_SHORT, _EPOCHS = ("epochs", "epochs_simple", "dataset"), ("epochs", "dataset")
-_SIMPLE = ("epochs_simple", "dataset")
+_SET = ("dataset", "pictures")
+_SHORT, _EPOCHS = ("epochs", "epochs_simple", *_SET), ("epochs", *_SET)
+_SIMPLE = ("epochs_simple", *_SET)
 _FIGURES = {
     "curves": Figure(
         "Losses and distribution error over the epochs",
@@ -145,6 +146,12 @@ _PAPER = _QUICK | {"dataset": "mnist", "epochs": 15, "epochs_simple": 10, "steps
 _PAPER |= {"seeds": 5}
 _SMOKE = _QUICK | {"seeds": 1, "epochs": 1, "epochs_simple": 1, "niterations": 30, "stepsize": 4e-4}
 
+
+def _idle(given: dict) -> set[str]:
+    "What own pictures leave without a use."
+    return {"dataset"} if given["pictures"] else set()
+
+
 PAPER = Paper(
     name="mnist_style",
     title="MNIST style auto-encoder",
@@ -166,6 +173,7 @@ PAPER = Paper(
     figures=_FIGURES,
     plan="genpapers.mnist_style.plan:plan",
     trained="genpapers.mnist_style.trained:trained",
+    idle=_idle,
     minutes={"smoke": 0.4, "quick": 3, "hour": 35, "paper": 35},
     published=_PUBLISHED,
 )

@@ -6,6 +6,8 @@
 __all__ = ['TITLES', 'pair_grid', 'reconstruction_rows', 'error_tables']
 
 # %% ../../nbs/mnist_style/pictures.ipynb #97434e07
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -44,6 +46,7 @@ def pair_grid(
     styles: np.ndarray,  # (N, F)
     labels: np.ndarray,  # (N,) 0 to 9
     title: str,
+    classes: Sequence[str] = _DIGITS,  # at most ten
 ) -> Figure:
     "Style vectors in pairs of their first dimensions."
     n = min(styles.shape[1], _MOST)
@@ -59,7 +62,7 @@ def pair_grid(
         ax.set_xlabel(f"style {j + 1}" if i == n - 1 else "")
         ax.set_ylabel(f"style {i + 1}" if j == 0 else "")
     dots = ({"marker": "o", "ls": "", "ms": 4, "color": c} for c in class_colours(10))
-    legend_above(fig, dict(zip(_DIGITS, dots)), title)
+    legend_above(fig, dict(zip(classes, dots)), title)
     return fig
 
 # %% ../../nbs/mnist_style/pictures.ipynb #18e127c6
@@ -97,7 +100,8 @@ TITLES = {
 
 
 def error_tables(
-    errors: dict[str, np.ndarray],  # model -> (11, 2 + F), all digits first
+    errors: dict[str, np.ndarray],  # model -> (1 + K, 2 + F), all digits first
+    classes: Sequence[str] = _DIGITS,  # K of them
 ) -> Figure:
     "Distribution errors: rows of digits; pooled, median and each style dimension; dark is far."
     dimensions = next(iter(errors.values())).shape[1] - 2
@@ -108,7 +112,7 @@ def error_tables(
     }
     return heat_maps(
         {model: np.minimum(table, 100) for model, table in errors.items()},
-        ["all", *_DIGITS],
+        ["all", *classes],
         columns,
         SymLogNorm(1, vmin=0, vmax=100),
         "Blues",

@@ -314,19 +314,21 @@ def _check(p: SimpleNamespace) -> None:
         )
 
 
+def _source(p: SimpleNamespace, specs: list[RunSpec]) -> RunSpec:
+    "Of the specifications the first of the flow whose samples classifiers learn from."
+    return next(s for s in specs if s.labels.get("variant") == sampling_variant(p))
+
+
 def _of_one_seed(p: SimpleNamespace) -> list[RunSpec]:
     "The trainings of seed `p.seed`: flows, then classifiers."
     flows = [flow_spec(p, name) for name in words(p.configs)]
-    source = next(spec for spec in flows if spec.labels["variant"] == sampling_variant(p))
-    classifiers = []
+    source, classifiers = _source(p, flows), []
     for strategy in words(p.strategies):
         if strategy == "real":
             classifiers.append(classifier_spec(p, source, strategy))
         else:
             temperatures = numbers(p.temperatures, float)
             classifiers += [classifier_spec(p, source, strategy, T) for T in temperatures]
-    if getattr(p, "classifier_from", None):
-        classifiers.append(_loaded_spec(p, source))
     return flows + classifiers
 
 
@@ -336,4 +338,6 @@ def plan(p: SimpleNamespace) -> list[RunSpec]:
     specs = []
     for seed in range(p.seed, p.seed + _given(p, "seeds", 1)):
         specs += _of_one_seed(SimpleNamespace(**vars(p) | {"seed": seed}))
+    if getattr(p, "classifier_from", None):
+        specs.append(_loaded_spec(p, _source(p, specs)))
     return specs

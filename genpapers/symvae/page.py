@@ -89,7 +89,7 @@ _FIGURES = {
     "data": Figure(
         "Forty images of each experiment, as the models see them",
         alt="Rows of digits or garments, black and white for the binary experiments",
-        parameters=("digits", "garments"),
+        parameters=("digits", "garments", "pictures"),
     ),
     "curves": Figure(
         "Loss terms of all models, and the information of their codes, over training",
@@ -177,6 +177,12 @@ _SMALL = dict(_BOTH, digits="mnist5k", garments="auto", code_init="informative",
 _NARROW = dict(
     _SMALL, nz0=16, nz1=48, channels=8, width=128, hidden=128, stepsize=1e-3, batch_size=64
 )
+
+
+def _idle(given: dict) -> set[str]:
+    "What own pictures leave without a use."
+    return {"digits", "garments"} if given["pictures"] else set()
+
 
 PAPER = Paper(
     name="symvae",
@@ -282,6 +288,7 @@ PAPER = Paper(
     figures=_FIGURES,
     plan="genpapers.symvae.plan:plan",
     trained="genpapers.symvae.trained:trained",
+    idle=_idle,
     minutes={"smoke": 0.6, "quick": 4.2, "hour": 58, "paper": 60_000},
     published=PUBLISHED,
 )
