@@ -139,6 +139,7 @@ _PAGE = '''
 %% code
 #| export
 from genpapers.base.paper import Choice, Claim, Paper, Range
+from genpapers.base.rules import Condition
 %% code
 #| export
 _CLAIMS = (
@@ -147,7 +148,9 @@ _CLAIMS = (
         "A few numbers say more of a digit than the mean image does.",
         "Section 1",
         "less error",
-        "the mean squared error of reconstructed test images is below that of the mean image",
+        "mean squared error of reconstructed test images, over that of the mean image",
+        (Condition("error over the mean image's", high=1.0),),
+        ("quick", "paper"),
         figure="reconstructions",
     ),
 )
@@ -363,7 +366,7 @@ mean = unit(data.images).mean(0)
 ours = [(x - unit(test.images)).square().mean().item() for x in again.values()]
 theirs = (mean - unit(test.images)).square().mean().item()
 study.record("squared errors", {"ours": ours, "mean image": theirs})
-study.claim("C1", max(ours) < theirs, {"ours": max(ours), "mean image": theirs})
+study.claim("C1", {"error over the mean image's": [error / theirs for error in ours]})
 study.finish()
 %% markdown
 ## What differs, and why
