@@ -161,12 +161,18 @@ def experiments_asked_for(p: SimpleNamespace) -> list[Experiment]:
     return [EXPERIMENTS[p.experiment]]
 
 
+def _on(e: Experiment, dataset: str) -> Experiment:
+    "An experiment on another data set, of which all is taken where the published part is larger."
+    whole = training_size(dataset, OFFICIAL_SIZES.get(dataset, TOTAL))
+    return replace(e, dataset=dataset, subset=e.subset if (e.subset or 0) <= whole else None)
+
+
 def chosen_experiments(p: SimpleNamespace) -> list[Experiment]:
     "Those asked for, on another data set where one is given; dSprites has networks of its own."
     found = experiments_asked_for(p)
     if p.dataset is None:
         return found
-    return [e if e.dataset == "dsprites" else replace(e, dataset=p.dataset) for e in found]
+    return [e if e.dataset == "dsprites" else _on(e, p.dataset) for e in found]
 
 # %% ../../nbs/amr/plan.ipynb #43d54945
 def digests(config: dict, seed: int, data_dir: str | Path | None) -> dict[str, str]:
