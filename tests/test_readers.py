@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import json
 import os
 import pickle
 import random
@@ -19,11 +20,16 @@ import torch
 import torchvision
 from click.testing import CliRunner, Result
 from PIL import Image
+from safetensors.torch import save_file
 
 from genpapers.base.files import UserError, read_json, write_atomically
+from genpapers.base.parameters import parameters_cell
 from genpapers.companion.cli import main
 from genpapers.data import colour, dsprites, sources
 from genpapers.data.folder import load_folder
+from genpapers.data.planar import published_map
+from genpapers.nfpi.classifier import classifier_weights
+from genpapers.nfpi.published import published_flow
 from genpapers.train.checkpoint import load_state, save_state
 from genpapers.train.loop import cut_metrics, read_metrics
 from genpapers.train.specs import FILES, finish, finished_record
@@ -285,6 +291,24 @@ def run_readers(folder: Path) -> Iterator[Reader]:
     yield alone / "metrics.csv", partial(cut_metrics, alone / "metrics.csv", 20)
 
 
+def other_readers(folder: Path) -> Iterator[Reader]:
+    "Notebooks, weights of classifiers, published maps and checkpoints."
+    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": ["a: int = 1"]}
+    notebook = write_atomically(folder / "a.ipynb", json.dumps({"cells": [cell]}))
+    yield notebook, partial(parameters_cell, notebook)
+    weights = folder / "net.safetensors"
+    save_file({"conv1.weight": torch.ones(2, 1, 3, 3), "fc.bias": torch.zeros(2)}, weights)
+    yield weights, partial(classifier_weights, weights)
+    x, y = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40) % 10
+    pickled, packed = pickle.dumps({"x": x, "y": y}), npz(x=x, y=y)
+    maps = {"tsne_cifar10_data_file.pickle": pickled, "tsne_cifar10.npz": packed}
+    for place, (name, content) in enumerate(maps.items()):
+        path = write_atomically(folder / str(place) / name, content)
+        yield path, partial(published_map, path.parent)
+    torch.save({"state_dict": {"mu_arr": torch.ones(3)}}, folder / "a.ckpt")
+    yield folder / "a.ckpt", partial(published_flow, folder / "a.ckpt")
+
+
 def check_said(path: Path, read: Callable, by_digest: bool) -> None:
     "A reader returns, or says one sentence: which file or folder, why, and what to do."
     try:
@@ -299,7 +323,10 @@ def check_said(path: Path, read: Callable, by_digest: bool) -> None:
         assert not by_digest, f"{path.name} was altered and read all the same"
 
 
-@pytest.mark.parametrize("kind", (idx_readers, colour_readers, picture_readers, run_readers))
+READERS = idx_readers, colour_readers, picture_readers, run_readers, other_readers
+
+
+@pytest.mark.parametrize("kind", READERS)
 @pytest.mark.filterwarnings("ignore")
 def test_no_reader_fails_without_a_sentence(kind, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(dsprites, "TOTAL", 4)
@@ -307,7 +334,11 @@ def test_no_reader_fails_without_a_sentence(kind, tiny, tmp_path, monkeypatch):
     chance = random.Random(0)
     for path, read in kind(tmp_path, tiny) if kind is idx_readers else kind(tmp_path):
         whole = path.read_bytes()
-        by_digest = path.suffix == ".mat" or "py" in path.parent.name or path.parent.name == "run"
+        by_digest = (
+            path.suffix in (".mat", ".ckpt")
+            or "py" in path.parent.name
+            or path.parent.name == "run"
+        )
         if by_digest == (path.parent.name == "run"):
             read()
         for _ in range(TRIES):

@@ -161,6 +161,12 @@ def experiments_asked_for(p: SimpleNamespace, dataset: str | None) -> list[Exper
     return [EXPERIMENTS[p.experiment]]
 
 
+def _on(e: Experiment, dataset: str) -> Experiment:
+    "An experiment on another data set, of which all is taken where the published part is larger."
+    whole = training_size(dataset, OFFICIAL_SIZES.get(dataset, TOTAL))
+    return replace(e, dataset=dataset, subset=e.subset if (e.subset or 0) <= whole else None)
+
+
 def chosen_experiments(p: SimpleNamespace) -> list[Experiment]:
     """Those asked for, on other data sets where these are given; dSprites has its own networks.
 
@@ -175,7 +181,7 @@ def chosen_experiments(p: SimpleNamespace) -> list[Experiment]:
                     f" {', '.join(as_list(p.dataset))}"
                 )
             fixed = dataset is None or e.dataset == "dsprites"
-            found[e.name] = e if fixed else replace(e, dataset=dataset)
+            found[e.name] = e if fixed else _on(e, dataset)
     return list(found.values())
 
 # %% ../../nbs/amr/plan.ipynb #43d54945

@@ -10,9 +10,10 @@ __all__ = ['job_settings', 'make_run', 'resources_of', 'submit_runs', 'await_wor
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,8 @@ from uuid import uuid4
 from dask.distributed import Client, Future, LocalCluster, as_completed
 
 from ..base.files import UserError
-from .reproduce import Job, Outcome, is_due, package_digest, run_job
+from .reproduce import Job, Outcome, _Signals, is_due, package_digest, run_job
+from .sessions import for_session, stop_session
 from .study import run_settings
 from ..train.devices import resolve_device
 from ..train.specs import run_as_values, run_from_values
@@ -54,6 +56,32 @@ def _run_notebook(job: Job, *runs: dict) -> Outcome:
     _enter_project(job.root)
     return run_job(job.unforced(), due=lambda job: True, ahead=lambda *_: "")
 
+# %% ../../nbs/companion/cluster.ipynb #cs000031
+class _ClusterSignals(_Signals):
+    "A first signal is passed on to the workers until all have ended; a second ends the wait."
+
+    def __init__(self):
+        super().__init__(self.to_workers)
+        self.session, self.ended = uuid4().hex, threading.Event()
+        self.client: Client | None = None
+
+    def __exit__(self, *_) -> None:
+        self.ended.set()
+        super().__exit__()
+
+    def to_workers(self, first: bool) -> None:
+        if not first:
+            raise SystemExit(128 + self.number)
+        threading.Thread(target=self.stop_workers, daemon=True).start()
+
+    def stop_workers(self) -> None:
+        "Tell them again and again: a training or a kernel may just be starting."
+        while not self.ended.is_set():
+            if self.client:
+                with suppress(Exception):  # a worker that has gone has stopped as well
+                    self.client.run(stop_session, self.session, int(self.number))
+            self.ended.wait(1)
+
 # %% ../../nbs/companion/cluster.ipynb #cs000009
 def _gpus_offered(client: Client) -> float:
     "The most GPUs that any worker offers."
@@ -74,13 +102,21 @@ def resources_of(settings: RunSettings, client: Client) -> dict[str, float] | No
     return {"GPU": number}
 
 # %% ../../nbs/companion/cluster.ipynb #cs000011
-def _task(client: Client, job: Job, name: str, *task, resources: dict | None = None) -> Future:
+def _task(
+    client: Client,
+    job: Job,
+    name: str,
+    *task,
+    session: str = "",  # that can be told to stop; empty: none
+    resources: dict | None = None,
+) -> Future:
     "Submit a task under a name that tells people what it is."
     key = f"{job.paper.name}/{name}-{uuid4().hex[:8]}"
+    task = (for_session, session, *task) if session else task
     return client.submit(*task, key=key, pure=False, resources=resources)
 
 
-def submit_runs(client: Client, job: Job) -> dict[str, Future]:
+def submit_runs(client: Client, job: Job, session: str = "") -> dict[str, Future]:
     "The tasks of a job's runs by name, each after those that it needs."
     specs, runs = job.plan(), {}
     if specs:
@@ -88,16 +124,17 @@ def submit_runs(client: Client, job: Job) -> dict[str, Future]:
         resources = resources_of(settings, client)
     for spec in specs:
         task = make_run, spec, settings, job.root, *(runs[name] for name in spec.needs)
-        runs[spec.name] = _task(client, job, spec.name, *task, resources=resources)
+        options = {"session": session, "resources": resources}
+        runs[spec.name] = _task(client, job, spec.name, *task, **options)
     return runs
 
 
-def _submit(client: Client, job: Job) -> tuple[dict[str, Future], Future]:
+def _submit(client: Client, job: Job, session: str) -> tuple[dict[str, Future], Future]:
     "The tasks of a job: its runs by label, and its notebook."
-    runs = submit_runs(client, job)
+    runs = submit_runs(client, job, session)
     resources = resources_of(job_settings(job), client) if runs else None
-    task = _run_notebook, job, *runs.values()
-    notebook = _task(client, job, "notebook", *task, resources=resources)
+    options = {"session": session, "resources": resources}
+    notebook = _task(client, job, "notebook", _run_notebook, job, *runs.values(), **options)
     return {f"{job.paper.name}/{name}": run for name, run in runs.items()}, notebook
 
 
@@ -141,14 +178,17 @@ def run_jobs_on(
     jobs: list[Job],
     tell: Callable[[str], None] = print,  # called with a line for each finished run
     say: Callable[[Outcome], None] = lambda outcome: None,  # called after each notebook
+    signals: _ClusterSignals | None = None,  # that stop them; None: none
 ) -> list[Outcome]:
     "Do the jobs on a cluster; outcomes in the order of the jobs."
+    signals = signals or _ClusterSignals()
+    signals.client = client
     await_workers(client, tell)
     check_workers(client)
     start, finished, outcomes, labels, notebooks = time.monotonic(), 0, {}, {}, {}
     for i, job in enumerate(jobs):
         try:
-            tasks = _submit(client, job) if is_due(job) else None
+            tasks = _submit(client, job, signals.session) if is_due(job) else None
         except Exception as e:  # absent data, a GPU that nobody offers
             state, message = "failed", f"{job.paper.name} failed: {e}"
         else:
@@ -165,7 +205,10 @@ def run_jobs_on(
             tell(f"[{finished}/{len(labels)}] {labels[future]} {_what_became(future)}")
         else:
             i = notebooks[future]
-            outcomes[i] = _outcome(jobs[i], future, time.monotonic() - start)
+            seconds = time.monotonic() - start
+            outcomes[i] = _outcome(jobs[i], future, seconds)
+            if signals.number and outcomes[i].state == "failed":
+                outcomes[i] = signals.outcome(jobs[i], seconds)
             say(outcomes[i])
     return [outcomes[i] for i in range(len(jobs))]
 
@@ -200,5 +243,5 @@ def run_on_cluster(
 ) -> list[Outcome]:
     "Do the jobs on a cluster, a line on standard error for each run."
     tell = lambda line: print(line, file=sys.stderr, flush=True)
-    with cluster(address, workers) as client:
-        return run_jobs_on(client, jobs, tell, say)
+    with _ClusterSignals() as signals, cluster(address, workers) as client:
+        return run_jobs_on(client, jobs, tell, say, signals)

@@ -56,11 +56,14 @@ def _check_copy(root: Path) -> Finding:
 def _check_notebooks(root: Path) -> Finding:
     "Whether the notebooks of the papers, and those beside them, can be read."
     papers = [*available_papers(), *pages_beside()]
-    for paper in papers:
-        if (root / paper.notebook).is_file():
+    places = [paper.notebook_in(root) for paper in papers]
+    for paper, place in zip(papers, places):
+        if place.is_file():
             declared_parameters(paper, root)
-    here = sum((root / paper.notebook).is_file() for paper in papers)
-    return Finding("ok", "notebooks", f"{here} of {len(papers)} are here and can be read")
+    found = sum(place.is_file() for place in places)
+    here = all(place.is_relative_to(root) for place in places)
+    where = "are here" if here else "came with the package"
+    return Finding("ok", "notebooks", f"{found} of {len(papers)} {where} and can be read")
 
 # %% ../../nbs/companion/doctor.ipynb #dc000007
 def _has_nvidia() -> bool:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Job', 'make_job', 'package_folder', 'package_digest', 'other_copy', 'notebook_digest', 'is_whole', 'is_due',
-           'Outcome', 'CannotBegin', 'execution_name', 'run_job', 'run_jobs']
+           'Outcome', 'CannotBegin', 'stop_job', 'execution_name', 'run_job', 'run_jobs']
 
 # %% ../../nbs/companion/reproduce.ipynb #rp000003
 import errno
@@ -20,7 +20,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from contextlib import chdir
+from contextlib import chdir, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from multiprocessing import active_children, get_context
@@ -299,6 +299,9 @@ class _Stopped(BaseException):
 _PATIENCE = 60.0
 
 
+_listening: dict[int, "_Signals"] = {}  # by thread
+
+
 class _Signals:
     "Within a `with`, SIGTERM and SIGINT are noted and passed on."
 
@@ -307,6 +310,7 @@ class _Signals:
 
     def __enter__(self) -> "_Signals":
         self.previous = {}
+        _listening[threading.get_ident()] = self
         if threading.current_thread() is threading.main_thread():
             default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
             for number in (signal.SIGTERM, signal.SIGINT) if default else (signal.SIGTERM,):
@@ -314,6 +318,7 @@ class _Signals:
         return self
 
     def __exit__(self, *_) -> None:
+        _listening.pop(threading.get_ident(), None)
         for number, handler in self.previous.items():
             signal.signal(number, handler)
 
@@ -375,6 +380,14 @@ class _KernelSignals(_Signals):
     def outcome(self, job: Job, seconds: float) -> Outcome:
         kept = ["at the step that they had come to", "as they were last saved"][self.killed]
         return super().outcome(job, seconds, kept)
+
+
+def stop_job(thread: int, number: int) -> None:
+    "What a first signal does to a job, for one in a thread, where no signal arrives."
+    signals = _listening.get(thread)
+    if signals and signals.number is None:
+        with suppress(_Stopped):  # there is no kernel yet, and none begins
+            signals.note(number, None)
 
 
 def _kernel_class(environment: dict[str, str], started: list) -> type:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..base.files import digest_of, write_atomically
 from .pickles import array_of, read_pickle
-from .sources import DataError, Images, data_roots
+from .sources import DataError, Images, data_roots, read_arrays
 
 # %% ../../nbs/data/planar.ipynb #da-tsne-fn
 _SEED = 0  # t-SNE's `random_state`, as published
@@ -44,17 +44,6 @@ def _tsne(pixels: np.ndarray, perplexity: float) -> np.ndarray:
     return tsne.fit_transform(pixels.astype(np.float32)).astype(np.float32)
 
 
-def _read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
-    "Arrays of these names from an npz file; a `DataError` names the file."
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
-    except Exception as e:  # whatever a damaged archive leads to
-        raise DataError(
-            f"{path} is not an npz file with {' and '.join(names)} ({e}); remove it"
-        ) from None
-
-
 def _write_points(path: Path, points: np.ndarray) -> None:
     "Write points and their digest."
     buffer = BytesIO()
@@ -65,9 +54,8 @@ def _write_points(path: Path, points: np.ndarray) -> None:
 
 def _read_points(path: Path) -> np.ndarray:
     "The points of a file, if they are those that it was written with; else a `DataError`."
-    arrays = _read_npz(path, "points", "digest")
-    points, digest = arrays["points"], arrays["digest"].tobytes()
-    if digest_of(np.ascontiguousarray(points)).encode() != digest:
+    points, digest = read_arrays(path, "points", "digest", remedy="remove it")
+    if digest_of(np.ascontiguousarray(points)).encode() != digest.tobytes():
         raise DataError(f"{path} was altered; remove it and it will be computed again")
     return points
 
@@ -113,8 +101,9 @@ def published_map(
         if not path.is_file():
             continue
         try:
-            arrays = _read_pickled_map(path) if path.suffix == ".pickle" else None
-            return _checked_map(**(arrays or _read_npz(path, "x", "y")))
+            if path.suffix == ".pickle":
+                return _checked_map(**_read_pickled_map(path))
+            return _checked_map(*read_arrays(path, "x", "y", remedy="it needs x and y"))
         except (DataError, OSError) as e:
             raise DataError(f"{path} is not the published map: {e}; remove or replace it") from None
     return None

@@ -191,7 +191,7 @@ _WAY = "save its state_dict with safetensors.torch.save_file"
 
 @decides_nothing
 def classifier_weights(path: str | Path) -> dict[str, Tensor]:
-    """A classifier's weights by torchvision's names, of a safetensors file or of a finished run.
+    """The weights of a classifier by torchvision's names, of a safetensors file or a finished run.
 
     What is no such file is a `UserError`."""
     path = Path(path)
@@ -233,8 +233,8 @@ def check_weights(
         fault = "" if name.endswith(counts) else _fault(name, weights.get(name), tensor)
         if fault:
             raise UserError(
-                f"{path} does not fit {options.network} of classifier_width {options.width:g} for "
-                f"{channels} channels and {nclasses} classes: {fault}; "
+                f"{path} does not fit {options.network} with classifier_width {options.width:g} "
+                f"for {channels} channels and {nclasses} classes: {fault}; "
                 "classifier_network and classifier_width say what it is"
             )
 

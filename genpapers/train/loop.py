@@ -126,11 +126,15 @@ def read_metrics(path: str | Path) -> pd.DataFrame:
         return table.pivot_table("value", "step", "name", sort=False).sort_index()
 
 # %% ../../nbs/train/loop.ipynb #180c68c4
+_listening: dict[int, "StopSignals"] = {}  # by thread
+
+
 class StopSignals:
     "Within a `with`, `requested` is which of SIGINT and SIGTERM has arrived (None: neither)."
 
     def __enter__(self):
         self.requested, self.previous = None, {}
+        _listening[threading.get_ident()] = self
         if threading.current_thread() is threading.main_thread():
             self.previous = {
                 s: signal.signal(s, self.note) for s in (signal.SIGINT, signal.SIGTERM)
@@ -141,6 +145,7 @@ class StopSignals:
         self.requested = signal.Signals(number)
 
     def __exit__(self, *_):
+        _listening.pop(threading.get_ident(), None)
         for number, handler in self.previous.items():
             signal.signal(number, handler)
 
@@ -149,6 +154,12 @@ class StopSignals:
         if self.requested is signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
         raise KeyboardInterrupt
+
+
+def stop_training(thread: int, number: int) -> None:
+    "What a signal does to a training, for one in a thread, where no signal arrives."
+    if thread in _listening:
+        _listening[thread].note(number, None)
 
 # %% ../../nbs/train/loop.ipynb #22f48996
 class Loop:
