@@ -137,7 +137,9 @@ def claims_beside(
             if key_of(side.record) in keys:
                 for name, claim in result.claims.items():
                     row = rows.setdefault((result.paper, name), {})
-                    row[side.name] = f"{claim['verdict']}: {cell_text(claim['ours'], 80)}"
+                    ours = claim.get("ours")
+                    words = f": {cell_text(ours, 80)}" if ours is not None else ""
+                    row[side.name] = claim["verdict"] + words
     columns = (a.name, b.name)
     return [
         {"claim": f"{paper} {name}"} | {c: row.get(c, "") for c in columns}

@@ -138,11 +138,9 @@ def fetch_models(
         else:
             record, new = record_of(known), False
         records.append((record, new))
-    return [
-        {"run": f"{r['paper']}/{r['name']}-{key_of(r)}", "new": new, "differs": differences(r, root),
-         "precision": r["precision"]}
-        for r, new in records
-    ]  # fmt: skip
+    names = [f"{r['paper']}/{r['name']}-{key_of(r)}" for r, _ in records]
+    facts = [{"differs": differences(r, root), "precision": r["precision"]} for r, _ in records]
+    return [{"run": n, "new": new} | f for n, f, (_, new) in zip(names, facts, records)]
 
 
 def _folder_of(model: dict) -> Path:
