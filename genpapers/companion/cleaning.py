@@ -47,7 +47,7 @@ def _committed(figures: Path) -> Iterator[object]:
 
 def _lying(figures: Path) -> Iterator[object]:
     "Every results.json below a folder, and the tables of sweeps; what cannot be read stops all."
-    for path in sorted((*figures.rglob("results.json"), *figures.glob("sweeps/*.json"))):
+    for path in sorted((*figures.rglob("results.json"), *figures.rglob("sweeps/*.json"))):
         try:
             yield read_json(path)
         except UserError as e:
