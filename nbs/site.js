@@ -4,7 +4,7 @@ document.addEventListener("DOMContentLoaded", () => document.querySelectorAll("f
   const image = figure.querySelector("img"), controls = figure.querySelector(".controls"), at = choices.map(() => 0);
   const show = () => {
     const i = choices.reduce((n, c, k) => n * c.options.length + at[k], 0);
-    image.src = "data:image/webp;base64," + frames[i];
+    image.src = "data:image/webp;base64," + (frames[frames[i]] ?? frames[i]);  // a number names an earlier one
   };
   image.addEventListener("load", () => { image.style.maxWidth = `min(100%, ${image.naturalWidth}px)`; });
   choices.forEach((choice, k) => {

@@ -23,7 +23,7 @@ epochs: int = None  # passes
 force: bool = False  # train again
 """
 GOOD = """import json, os, pathlib
-folder = pathlib.Path("figures/toy")
+folder = pathlib.Path("figures" if scale == "quick" else f"figures/{scale}") / "toy"
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "dot.png").write_bytes(b"dot")
 results = {"paper": "toy", "scale": scale, "epochs": epochs}

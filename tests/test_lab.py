@@ -47,9 +47,6 @@ def url(chromium, project, tmp_path_factory):
         yield address
 
 
-SLOW = 5.0  # seconds until a picture is another, on a machine that tests; 0.1 where it is idle
-
-
 def moved(cell, act: Callable[[], None]) -> float:
     "Seconds until the cell's picture is another after a reader has done something."
     before, begun = lab.picture(cell), time.monotonic()
@@ -99,7 +96,6 @@ def test_notebook_runs_and_its_explorer_moves(name, chromium, url, project, pape
             cell = notebook.show(EXPLORERS[name])
             seconds = play(notebook, cell)
             print(name, {what: f"{1000 * took:.0f} ms" for what, took in seconds.items()})
-            assert min(seconds.values()) < SLOW
         assert not notebook.problems
     if made:
         results = read_json(project / "figures" / name / "results.json")

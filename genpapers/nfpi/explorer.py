@@ -145,6 +145,6 @@ def explorer(
         "nothing (data_init), the means, the variances, or both."
     )
     choices = {"model": each("variant", list(_VARIANTS))}
-    lambdas = [10.0**k for k in (0, 1, 2, 2.5, 3, 3.5, 4, 5)]
+    lambdas = [10.0**k for k in (2, 3, 4)]
     choices["λ"] = each("lambda_fpi", lambdas, "{:,.0f}")
     return Explorer(picture, controls, caption, choices)

@@ -134,10 +134,14 @@ def each(name: str, values: Sequence, words: str = "{}") -> dict[str, dict]:
     return {words.format(value): {name: value} for value in values}
 
 
+_WIDEST = 520  # pixels of a frame
+
+
 def _small(picture: bytes) -> str:
     "A picture as WebP, base64: a notebook holds a hundred of them."
-    content = io.BytesIO()
-    Picture.open(io.BytesIO(picture)).convert("RGB").save(content, "WEBP", quality=35, method=6)
+    content, image = io.BytesIO(), Picture.open(io.BytesIO(picture)).convert("RGB")
+    image.thumbnail((_WIDEST, _WIDEST), Picture.Resampling.LANCZOS)
+    image.save(content, "WEBP", quality=35, method=6)
     return base64.b64encode(content.getvalue()).decode()
 
 
@@ -180,12 +184,15 @@ class Explorer(HBox):
         self.picture.value = self._draw()
 
     def frames(self) -> dict:
-        "The choices, and a picture for each of their combinations, the last choice fastest."
+        """The choices, and a picture for each of their combinations, the last choice fastest; in
+        place of a picture that was there before its number."""
         choices = [{"words": k, "options": list(v)} for k, v in self.choices.items()]
-        pictures = []
+        pictures, known = [], {}
         for options in product(*(v.values() for v in self.choices.values())):
             changes = {name: value for option in options for name, value in option.items()}
-            pictures.append(_small(self._draw(**changes)))
+            picture = _small(self._draw(**changes))
+            pictures.append(known.get(picture, picture))
+            known.setdefault(picture, len(pictures) - 1)
         return {"caption": self.caption, "choices": choices, "frames": pictures}
 
     def _repr_mimebundle_(self, **kwargs) -> dict:

@@ -222,7 +222,7 @@ def joint_rounds(
         state = state | {"x": x, "mean": mean}
     return state
 
-# %% ../../nbs/polymnist/gibbs.ipynb #pg000029
+# %% ../../nbs/polymnist/gibbs.ipynb #pg000032
 @torch.no_grad()
 def sweep(
     conditionals: Conditionals,
