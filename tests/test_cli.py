@@ -128,7 +128,7 @@ def test_what_is_wrong_is_one_sentence_before_any_kernel_starts(project, monkeyp
 def test_run_gives_typed_parameters_and_shows_what_came_out(project):
     result = call("run", "toy", "--scale", "smoke", "-p", "epochs", "1e1")
     assert result.exit_code == 0, result.output
-    assert read_json(project / "figures/toy/results.json")["epochs"] == 10
+    assert read_json(project / "figures/smoke/toy/results.json")["epochs"] == 10
     assert all(
         w in result.stdout for w in ("dot.png", "Dots are round.", "0.9877", "holds", "done")
     )
@@ -147,7 +147,7 @@ def test_nothing_is_done_twice_and_everything_that_counts_counts(project, monkey
     assert "unchanged" in call("reproduce", "--scale", "smoke").stdout and executions(project) == 1
     assert state(epochs=2) == "done" and state(epochs=2) == "unchanged"
     assert state(epochs=2, force=True) == "done"
-    (project / "figures/toy/dot.png").unlink()
+    (project / "figures/smoke/toy/dot.png").unlink()
     assert state(epochs=2) == "done" and state(epochs=2) == "unchanged"
     write_notebook(project, GOOD, "1 + 1")
     assert state(epochs=2) == "done"
@@ -213,7 +213,7 @@ def test_a_notebook_that_cannot_be_read_fails_its_own_paper_alone(project, monke
     states = {name: r["state"] for name, r in records.items()}
     assert result.exit_code == 1
     assert states == {"toy": "done", "torn": "failed", "beside": "failed"}
-    assert records["toy"]["figures"] == [str(project / "figures/toy/dot.png")]
+    assert records["toy"]["figures"] == [str(project / "figures/smoke/toy/dot.png")]
     assert "torn cannot begin: " in result.stderr and "nbdev_fix" in result.stderr
     alone = call("reproduce", "torn")
     assert alone.exit_code == 1 and alone.stdout == "" and "nbdev_fix" in alone.stderr
@@ -239,7 +239,7 @@ def test_several_notebooks_share_the_cores(project, monkeypatch):
     assert [o.state for o in outcomes] == ["done", "failed"] and "AssertionError" in outcomes[
         1
     ].message
-    assert int((project / "figures/toy/threads.txt").read_text()) == max(
+    assert int((project / "figures/smoke/toy/threads.txt").read_text()) == max(
         1, len(os.sched_getaffinity(0)) // 2
     )
 
@@ -264,7 +264,7 @@ def test_reproduce_on_a_scheduler_that_is_there(project, monkeypatch):
         )
         first, second = call(*words), call(*words)
     assert first.exit_code == 0, first.output
-    assert read_json(project / "figures/toy/results.json")["epochs"] == 3
+    assert read_json(project / "figures/smoke/toy/results.json")["epochs"] == 3
     assert (
         "toy: done after" in first.stderr
         and "toy: unchanged after" in second.stderr

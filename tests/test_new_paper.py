@@ -54,7 +54,7 @@ def test_it_trains_and_decides_its_claim(copy):
     places = ("-p", "runs_dir", copy / "runs", "-p", "figures_dir", copy / "figures")
     main = "from genpapers.companion.cli import main; main()"
     call(copy, "-c", main, "run", "toy", "--scale", "smoke", *places)
-    results = json.loads((copy / "figures" / "smoke" / "toy" / "results.json").read_text())
+    results = json.loads((copy / "figures" / "toy" / "results.json").read_text())
     assert list(results["figures"]) == ["reconstructions"] and len(results["runs"]) == 1
     assert [c["name"] for c in results["claims"]] == ["C1"]
     program = "from genpapers.companion.ledger import account, find_reproductions as find\n"

@@ -254,10 +254,10 @@ def claims(papers: tuple[str, ...], again: bool, as_json: bool) -> None:
     """What was found for each claim, in every setting whose results lie below figures/.
 
     Default: of all PAPERS."""
-    chosen = {find_paper(name).name for name in papers or PAPERS}
-    reproductions = [
-        r for r in find_reproductions(folder_of(None, "figures_dir")) if r.paper in chosen
-    ]
+    for name in papers:
+        find_paper(name)
+    found = find_reproductions(folder_of(None, "figures_dir"))
+    reproductions = [r for r in found if not papers or r.paper in papers]
     if again:
         return _verified(reproductions, as_json)
     found = entries(reproductions)
