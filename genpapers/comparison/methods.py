@@ -188,7 +188,7 @@ METHODS = (
     _Method("mnist_style", {"model": "adversarial"}, {"models": ["adversarial"]}, Style),
     _Method(
         "symvae",
-        {"experiment": "mnist-ladder", "method": "sym", "stage": "constant"},
+        {"experiment": "mnist-ladder", "method": "sym"},
         {"experiments": ["mnist-ladder"], "methods": ["sym"]},
         SymmetricVAE,
     ),

@@ -7,7 +7,6 @@ __all__ = ['in_words', 'outcome', 'question', 'social_card', 'write_landing']
 
 # %% ../../nbs/docs/landing.ipynb #land-imports
 import re
-from collections import Counter
 from html import escape
 from pathlib import Path
 
@@ -16,39 +15,36 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from ..base.paper import Paper, available_papers
-from ..companion.ledger import Reproduction, find_reproductions
+from ..companion.ledger import Reproduction, counts, find_reproductions, largest
 
 # %% ../../nbs/docs/landing.ipynb #land-count
-def _counted(verdicts: list[str]) -> dict[str, int]:
-    "How many claims hold, fail and are open."
-    found = Counter(v if v in ("holds", "fails") else "open" for v in verdicts)
-    return {verdict: found[verdict] for verdict in ("holds", "fails", "open")}
+_VERBS = {"holds": ("holds", "hold"), "fails": ("fails", "fail"), "open": ("is open", "are open")}
+_VERBS |= {"needs more": ("needs a larger scale", "need a larger scale")}
 
 
 def in_words(verdicts: list[str]) -> str:
     "How many claims there are, and how they turned out, in words."
-    n = _counted(verdicts)
-    total = f"{len(verdicts)} claim{'s' if len(verdicts) != 1 else ''}"
-    verbs = {"holds": "holds" if n["holds"] == 1 else "hold"}
-    verbs |= {"fails": "fails" if n["fails"] == 1 else "fail", "open": "open"}
-    parts = [f"{n[k]} {verbs[k]}" for k in verbs if n[k]]
-    return f"{total}: {', '.join(parts)}" if parts else "no claim was looked at"
+    if not verdicts:
+        return "no claim was looked at"
+    found = counts(verdicts).items()
+    parts = [f"{n} {_VERBS[kind][n > 1]}" for kind, n in found if n]
+    return f"{len(verdicts)} claim{'s' * (len(verdicts) > 1)}: {', '.join(parts)}"
 
 
 def _verdicts(found: list[Reproduction]) -> list[str]:
-    "Of all claims in these reproductions."
-    return [claim["verdict"] for r in found for claim in r.claims.values()]
+    "Of all claims in these reproductions, each at the largest scale that says something of it."
+    return [r.claims[name]["verdict"] for _, name, r in largest(found)]
 
 
 def outcome(found: list[Reproduction]) -> str:
     "A bar for each setting that was run, and its count in words, as HTML."
-    settings: dict[str, list[Reproduction]] = {}
+    settings: dict[str, list[Reproduction]] = {"each at its largest": found}
     for r in found:
         settings.setdefault(r.setting, []).append(r)
     rows = []
     for setting, mine in settings.items():
-        n, words = _counted(_verdicts(mine)), in_words(_verdicts(mine))
-        bar = "".join(f'<i class="{k}" style="flex: {v}"></i>' for k, v in n.items() if v)
+        n, words = counts(_verdicts(mine)), in_words(_verdicts(mine))
+        bar = "".join(f'<i class="{k[:5]}" style="flex: {v}"></i>' for k, v in n.items() if v)
         rows.append(
             f"<tr><th>{escape(setting)}</th><td>{words}</td>"
             f'<td><span class="outcome" aria-hidden="true">{bar}</span></td></tr>'
@@ -61,14 +57,20 @@ _PIECES = {  # paper -> figure, its size, and the piece of it: left, top, right,
     "symvae": ("limiting", (1198, 856), (14, 43, 301, 215)),
     "polymnist": ("generated_main-real", (1008, 595), (56, 73, 511, 361)),
     "flics_digits": ("exchange", (1200, 180), (84, 62, 396, 144)),
+    "flics_fashion": ("shares", (1276, 337), (76, 24, 756, 330)),
     "nfpi": ("fpi", (743, 760), (30, 190, 716, 602)),
     "amr": ("triangles", (1096, 586), (12, 36, 1084, 547)),
 }
 
 
+def _piece_of(paper: Paper) -> tuple[str, tuple, tuple]:
+    "The figure that a paper is shown by, its size and the piece; its first one where none is set."
+    return _PIECES.get(paper.name, (next(iter(paper.figures)), (), ()))
+
+
 def _piece(paper: Paper, figures: Path) -> Image.Image | None:
     "The piece of a paper's figure; None where it was not drawn."
-    name, size, box = _PIECES[paper.name]
+    name, size, box = _piece_of(paper)
     file = figures / paper.name / f"{name}.png"
     if not file.is_file():
         return None
@@ -89,9 +91,9 @@ def question(notebook: Path) -> str:
 
 def _card(paper: Paper, nbs: Path, found: list[Reproduction], picture: str) -> str:
     "A paper's card, as HTML."
-    mine = [r for r in found if r.paper == paper.name and r.subfolder == "."]
-    count = f"{mine[0].scale}: {in_words(_verdicts(mine))}" if mine else "not run yet"
-    alt = escape(f"A piece of the figure: {paper.figures[_PIECES[paper.name][0]]}")
+    mine = [r for r in found if r.paper == paper.name]
+    count = in_words(_verdicts(mine)) if mine else "not run yet"
+    alt = escape(f"A piece of the figure: {paper.figures[_piece_of(paper)[0]]}")
     image = f'<img src="{picture}" alt="{alt}">' if picture else ""
     return (
         f'<a class="card" href="{paper.name}.html">{image}<strong>{escape(paper.title)}</strong>'

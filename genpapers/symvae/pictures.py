@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from ..pictures.curves import curves, long_table
@@ -107,6 +108,7 @@ def distance_dots(
         show_dots(ax, found)
         if 0 < 10 * rows["distance"].min() < rows["distance"].max():
             ax.set_xscale("log")
+            ax.xaxis.set_minor_formatter(NullFormatter())
         set_title(ax, experiment)
         ax.set_xlabel(name)
     _legend(fig, set(distances["method"]))
