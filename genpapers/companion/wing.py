@@ -406,9 +406,9 @@ def notebook_of(
 # %% ../../nbs/companion/wing.ipynb #wng00010
 _LISTS = (
     ("nbs/base/paper.ipynb", r"PAPERS = \(\n[^)]*\),\n    \*\([^)]*", ', "NAME"'),
-    ("nbs/_smalldocs.yml", r"section: The papers\n *contents: \[[^\]]*", ", NAME.ipynb"),
-    ("nbs/_smalldocs.yml", r"- \{section: amr, contents: amr/\*.ipynb\}",
-     "\n      - {section: NAME, contents: NAME/*.ipynb}"),
+    ("nbs/_smalldocs.yml", r"section: Papers\n *contents: \[[^\]]*", ", NAME.ipynb"),
+    ("nbs/_smalldocs.yml", r"- \{section: Code of amr, contents: amr/\*.ipynb\}",
+     "\n          - {section: Code of NAME, contents: NAME/*.ipynb}"),
     ("nbs/keys.ipynb", r'ENTRIES = \{(\n    "[^\n]+)+',
      '\n    "NAME": "genpapers.NAME.training:build",'),
     ("nbs/keys.ipynb", r'ADAM = [^\n]*"amr"', ', "NAME"'),
