@@ -58,7 +58,7 @@ def main() -> None:
         if executed.exists():
             notebook = json.loads(executed.read_text(encoding="utf-8"))
             write_with_outputs(ROOT / paper.notebook, notebook)
-    for path in (ROOT / "nbs" / name for name in MEASURED):
+    for path in filter(Path.exists, (ROOT / "nbs" / name for name in MEASURED)):
         notebook = nbformat.read(path, as_version=4)
         client = NotebookClient(notebook, resources={"metadata": {"path": str(ROOT)}})
         write_with_outputs(path, client.execute())

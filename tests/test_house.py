@@ -292,4 +292,5 @@ def test_notebooks_are_small():
     allowed = {p: 5_000_000 if has_parameters(p) else 300_000 for p in NOTEBOOKS}
     large = [relative(p) for p in NOTEBOOKS if sizes[p] > allowed[p]]
     assert not large, f"{', '.join(large)} are too large with their outputs"
-    assert sum(sizes.values()) <= 20_000_000, "the notebooks are too large together"
+    together = 3_000_000 * len(PAPERS)  # what a clone carries, and each new version again
+    assert sum(sizes.values()) <= together, "the notebooks are too large together"
