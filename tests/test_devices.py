@@ -22,6 +22,8 @@ def test_a_model_without_noise_learns_the_same_on_two_processes(tmp_path):
     values = {
         "dataset": "mnist5k",
         "data_dir": None,
+        "pictures": None,
+        "seeds": 1,
         "models": ["simple"],
         "batch_size": 256,
         "niterations": 20,

@@ -17,7 +17,7 @@ from genpapers.base.paper import PAPERS, find_paper
 EXPLORERS = {
     "start": "start-explorer",
     "mnist_style": "explorer",
-    "symvae": "svnb0031",
+    "symvae": "svnb0x02",
     "polymnist": "pz000031",
     "flics_digits": "flnb0020",
     "flics_fashion": "ffnb0019",
@@ -98,7 +98,7 @@ def test_notebook_runs_and_its_explorer_moves(name, chromium, url, project, pape
             print(name, {what: f"{1000 * took:.0f} ms" for what, took in seconds.items()})
         assert not notebook.problems
     if made:
-        results = read_json(project / "figures" / name / "results.json")
+        results = read_json(project / "figures" / "smoke" / name / "results.json")
         assert results["runs"] and all(run["reused"] for run in results["runs"].values())
 
 

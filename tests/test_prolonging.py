@@ -13,12 +13,12 @@ from genpapers.train.runs import RunSettings, ensure
 
 AMR = {"log_every": 2, "evaluate_every": 2}  # those of its plan follow the length
 CASES = {
-    "polymnist main-real": (
+    "polymnist main-real-s0": (
         {"n": 2, "nz": 2, "ny": 4, "batch_size": 4, "log_every": 2},
         {},
         (2, 7),
     ),
-    "nfpi mean": ({"num_flows": "1", "num_blocks": "1", "samples_every": 16}, {}, (20, 24)),
+    "nfpi mean-s0": ({"num_flows": "1", "num_blocks": "1", "samples_every": 16}, {}, (20, 24)),
     "amr dsprites-fm2-s0": ({"sprites": 20, "batch_size": 4}, AMR, (2, 3)),
 }
 

@@ -59,7 +59,8 @@ def test_an_imported_run_is_used_as_if_it_had_been_trained_here(sent, tmp_path, 
 def test_a_paper_finds_its_imported_runs_and_says_why_it_would_not(tmp_path, monkeypatch):
     from genpapers.mnist_style.plan import plan
 
-    given = dict(seed=0, niterations=2, models=["simple"], give_label=False, data_dir=None)
+    given = dict(seed=0, niterations=2, models=["simple"], give_label=False)
+    given |= {"data_dir": None, "pictures": None}
     specs = plan(SimpleNamespace(**find_paper("mnist_style").scales["smoke"] | given))
     there = {n: r for n, r in ensure_all(specs, settings(tmp_path / "there")).items()}
     call = CliRunner().invoke

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import torch
-from ipywidgets import Dropdown, IntSlider, SelectionSlider
+from ipywidgets import IntSlider, SelectionSlider
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
@@ -18,7 +18,7 @@ from ..data.sources import Images
 from ..data.splits import spread_rows
 from .networks import Student
 from .results import confusion, drawn
-from ..pictures.explorer import Explorer, figure_png
+from ..pictures.explorer import Explorer, figure_png, model_switch
 from ..pictures.grids import show_grid
 from ..pictures.scores import show_heat
 from ..pictures.style import panels, set_title, styled
@@ -67,11 +67,12 @@ def explorer(
     sizes = sorted({examples for _, examples in trainings if examples})
     first = next(iter(trainings.values()))
     controls = {
-        "method": Dropdown(options=ways, value=ways[-1], description="learning"),
+        "method": model_switch(ways),
         "examples": SelectionSlider(options=sizes, description="of a class"),
         "student": IntSlider(0, 0, len(first) - 1, description="student"),
         "seed": IntSlider(0, 0, 20, description="draw"),
     }
+    controls["method"].value = ways[-1]
 
     @cache
     def picture(method: str, examples: int, student: int, seed: int) -> bytes:

@@ -144,7 +144,7 @@ _QUICK = {
 }
 _PAPER = _QUICK | {"dataset": "mnist", "epochs": 15, "epochs_simple": 10, "stepsize": 4e-4}
 _PAPER |= {"seeds": 5}
-_SMOKE = _QUICK | {"seeds": 1, "epochs": 1, "epochs_simple": 1, "niterations": 30, "stepsize": 4e-4}
+_SMOKE = _QUICK | {"seeds": 1, "epochs": 1, "epochs_simple": 1, "niterations": 80, "stepsize": 4e-4}
 
 
 def _idle(given: dict) -> set[str]:
