@@ -1,7 +1,7 @@
 # `make reproduce` and `make test` do everything from a fresh checkout, each alone. They need Python 3.11 to 3.13 and a package registry.
 PYTHON ?= python3
 BIN := .venv/bin
-WORKERS ?= 2
+WORKERS ?= 3
 JOBS ?= 2
 SHELL := /bin/sh
 .DEFAULT_GOAL := help

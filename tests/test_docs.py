@@ -211,7 +211,8 @@ LOOKED_AT = ("index", "start", "commands", "claims", "comparison", "train/loop")
 def test_axe_finds_nothing_serious(site, page, scheme):
     page.emulate_media(color_scheme=scheme)
     found = []
-    for name in (*LOOKED_AT, *(paper.name for paper in available_papers())):
+    papers = [paper.name for paper in available_papers()]
+    for name in (*LOOKED_AT, *papers[: None if scheme == "light" else 2]):  # colours are shared
         page.goto((site / f"{name}.html").as_uri())
         for violation in Axe().run(page).response["violations"]:
             if violation["impact"] in ("serious", "critical"):
@@ -258,6 +259,7 @@ def test_the_first_page_leads_to_a_result(site, page):
     cards = page.locator("a.card")
     assert cards.count() == len(available_papers()) and page.locator("table.outcomes").count() == 1
     cards.nth(1).click()
+    page.wait_for_load_state()
     headings = [h.strip() for h in page.locator("main h2").all_inner_texts()]
     assert headings[:2] == ["The result", "The idea"] and "Claims" in headings
     assert not page.locator("main .cell-code:visible").count()
