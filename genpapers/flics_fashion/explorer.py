@@ -72,7 +72,7 @@ def explorer(
         "student": IntSlider(0, 0, len(first) - 1, description="student"),
         "seed": IntSlider(0, 0, 20, description="draw"),
     }
-    controls["method"].value = ways[-1]
+    controls["method"].value = next(w for w, n in reversed(trainings) if n)  # not the baseline
 
     @cache
     def picture(method: str, examples: int, student: int, seed: int) -> bytes:
