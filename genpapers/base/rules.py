@@ -31,14 +31,18 @@ class Condition:
         return f"{self.quantity} from {self.low:g} to {self.high:g}"
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    "The 95 % interval of the mean; without bounds for one value, or where one is not finite."
+def _half_width(deviation: float, n: int) -> float:
+    "Half of the 95 % interval of a mean of n values, two or more, with this deviation."
     from scipy.special import stdtrit
 
-    n = len(values)
-    if n < 2 or not all(map(math.isfinite, values)):
+    return float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * deviation / n**0.5
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    "The 95 % interval of the mean; without bounds for one value, or where one is not finite."
+    if len(values) < 2 or not all(map(math.isfinite, values)):
         return -math.inf, math.inf
-    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * stdev(values) / n**0.5
+    half = _half_width(stdev(values), len(values))
     return fmean(values) - half, fmean(values) + half
 
 
@@ -57,12 +61,10 @@ _MANY = 1000
 
 def seeds_needed(condition: Condition, values: Sequence[float]) -> int | None:
     "How many seeds would decide, by mean and deviation of these; None: more than a thousand."
-    from scipy.special import stdtrit
-
     bounds = [b for b in (condition.low, condition.high) if math.isfinite(b)]
     room, deviation = min(abs(fmean(values) - b) for b in bounds), stdev(values)
     for n in range(len(values) + 1, _MANY + 1):
-        if float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * deviation / n**0.5 < room:
+        if _half_width(deviation, n) < room:
             return n
     return None
 

@@ -23,13 +23,16 @@ from .findings import cell_text, claim_cells, recomputed
 from .ledger import Reproduction, absent, entries, find_reproductions
 from .reproduce import Job, Outcome, run_jobs
 from genpapers.companion.shell import (
+    ENGINE,
     JSON,
     LOG_OPTION,
     PAPER,
     PAPERS_GIVEN,
     RUNS_DIR,
+    SCHEDULER,
     Commands,
     Folder,
+    check_scheduler,
 )
 from .shell import folder_of, job_of, pairs_option, print_json, print_rows
 from .tables import duration, show
@@ -144,18 +147,8 @@ def run(paper: str, scale: str | None, pairs: tuple, as_json: bool) -> None:
     help="Notebooks, or with dask runs, at the same time; default: 1, with dask 2.",
 )
 @pairs_option("A parameter of all these notebooks, such as runs_dir.")
-@click.option(
-    "--engine",
-    type=click.Choice(["processes", "dask"]),
-    default="processes",
-    show_default=True,
-    help="dask: each run is a task of a cluster.",
-)
-@click.option(
-    "--scheduler",
-    metavar="ADDRESS",
-    help="Of a Dask cluster; default: one of JOBS processes on this machine.",
-)
+@ENGINE
+@SCHEDULER
 @LOG_OPTION
 @click.option(
     "--models", metavar="SOURCE", help="An archive for `fetch-models`, used instead of training."
@@ -176,8 +169,7 @@ def reproduce(
     """Run the notebooks of PAPERS where anything has changed.
 
     Default: all, then comparison and claims. Ends with figures, claims and times."""
-    if scheduler and engine != "dask":
-        raise UserError("--scheduler is for Dask; add --engine dask")
+    check_scheduler(engine, scheduler)
     run = run_jobs
     if engine == "dask":
         from genpapers.companion.cluster import run_on_cluster

@@ -19,11 +19,14 @@ from ..base.files import UserError, project_root
 from ..base.paper import find_paper
 from .inventory import newest_run, progress_of, run_rows, size_in_words
 from genpapers.companion.shell import (
+    ENGINE,
     FIGURES_DIR,
     JSON,
     LOG_OPTION,
     PAPER,
     RUNS_DIR,
+    SCHEDULER,
+    check_scheduler,
     folder_of,
     pairs_option,
 )
@@ -128,18 +131,8 @@ def compare(
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="How many.")
 @click.option("--scale", help="smoke, quick, hour or paper; default: quick.")
 @click.option("--metric", "metrics", multiple=True, help="One to show; default: the first few.")
-@click.option(
-    "--engine",
-    type=click.Choice(["processes", "dask"]),
-    default="processes",
-    show_default=True,
-    help="dask: each run is a task of a cluster.",
-)
-@click.option(
-    "--scheduler",
-    metavar="ADDRESS",
-    help="Of a Dask cluster; default: one of JOBS processes on this machine.",
-)
+@ENGINE
+@SCHEDULER
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="With dask.")
 @LOG_OPTION
 @JSON
@@ -157,8 +150,7 @@ def sweep(
     "Train PAPER at several values or seeds; a table, and a figure with bands."
     from genpapers.companion.sweeping import sweep_of, walk, walk_on, write
 
-    if scheduler and engine != "dask":
-        raise UserError("--scheduler is for Dask; add --engine dask")
+    check_scheduler(engine, scheduler)
     planned = sweep_of(find_paper(paper), pairs, seeds, scale)
     say = lambda line: click.echo(line, err=True)
     if engine == "dask":

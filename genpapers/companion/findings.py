@@ -9,6 +9,7 @@ __all__ = ['MARKS', 'finding', 'cell_text', 'in_words', 'with_interval', 'quanti
 # %% ../../nbs/companion/findings.ipynb #fin00002
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ..base.files import UserError
 from ..base.paper import Claim, Paper
@@ -107,6 +108,13 @@ def with_interval(values: Sequence[float]) -> str:
     return f"{mean} [{low}, {high}]"
 
 
+def _condition(found: dict) -> Condition:
+    "The condition that a finding's quantity is decided by; None in it is no bound."
+    low = -math.inf if found["low"] is None else found["low"]
+    high = math.inf if found["high"] is None else found["high"]
+    return Condition(found["quantity"], low, high)
+
+
 def quantity_in_words(
     found: dict,  # one of a finding's quantities
 ) -> str:
@@ -114,12 +122,8 @@ def quantity_in_words(
     values = found["values"]
     if not values:
         return f"{found['quantity']}: not measured"
-    low, high = (x if x is not None else s for x, s in zip((found["low"], found["high"]), _OPEN))
-    asked = str(Condition("", low, high)).strip()
+    asked = str(replace(_condition(found), quantity="")).strip()
     return f"{found['quantity']}: {with_interval([float(v) for v in values])} ({asked})"
-
-
-_OPEN = (-math.inf, math.inf)
 
 
 def n_seeds(finding: dict) -> int:
@@ -149,12 +153,6 @@ def claim_cells(
     }
 
 # %% ../../nbs/companion/findings.ipynb #fin00011
-def _condition(found: dict) -> Condition:
-    "The condition that a finding's quantity was decided by."
-    low, high = (s if x is None else x for x, s in zip((found["low"], found["high"]), _OPEN))
-    return Condition(found["quantity"], low, high)
-
-
 _UNKNOWN = {"computed again": "no numbers by seed", "from": "", "rule": "unknown"}
 
 

@@ -26,28 +26,28 @@ TOLERANCE = 1e-4  # of values in [0, 1]; kernels add in another order
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
 
 # %% ../../nbs/companion/onnx.ipynb #onx00005
-class _Decode(nn.Module):
-    "Images of codes, as `decode` has them."
-
-    inputs, outputs = "codes", "images"
+class _Ability(nn.Module):
+    "One thing that a trained model can do, as a network of one input and one output."
 
     def __init__(self, model: TrainedModel):
         super().__init__()
         self.model = model
+
+
+class _Decode(_Ability):
+    "Images of codes, as `decode` has them."
+
+    inputs, outputs = "codes", "images"
 
     def forward(self, codes: Tensor) -> Tensor:
         "Images (N, C, H, W) in [0, 1] of codes (N, d)."
         return self.model._decode(codes, None).float().clamp(0, 1)
 
 
-class _Classify(nn.Module):
+class _Classify(_Ability):
     "Probabilities of bytes, as `classify` has them."
 
     inputs, outputs = "images", "probabilities"
-
-    def __init__(self, model: TrainedModel):
-        super().__init__()
-        self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
         "Probabilities (N, K) of images (N, C, H, W) of bytes."
