@@ -33,7 +33,7 @@ from ..base.files import write_atomically
 from ..data.dsprites import FACTOR_SIZES, VARYING
 from ..data.splits import spread_rows
 from ..metrics import fid
-from ..metrics.classifier import Classifier, cfid, train_classifier
+from ..metrics.classifier import Classifier, train_classifier
 from genpapers.metrics.disentanglement import (
     betavae_score,
     collect_votes,
@@ -41,7 +41,7 @@ from genpapers.metrics.disentanglement import (
     factorvae_score,
     factorvae_score_published,
 )
-from ..metrics.frechet import features_of
+from ..metrics.frechet import features_of, frechet_distance, moments_of
 from ..metrics.kid import kernel_distance
 from ..metrics.probe import MeanStd, probe_frozen, select_logged
 from ..train.specs import Run
@@ -270,19 +270,26 @@ def judge_for(splits: Splits, niterations: int) -> Classifier:
     return train_classifier(splits.train.images, splits.train.labels, niterations=niterations)
 
 
+def _distances_from(judge: Classifier, made: dict[str, Tensor], real: Tensor) -> dict[str, float]:
+    "`distances_of` pictures from images with the features `real` (M, D)."
+    found, reference = {}, moments_of(real, judge.batch_size)
+    for name, pictures in made.items():
+        if not pictures.isfinite().all():
+            found |= {f"cFID, {name}": np.nan, f"KID, {name}": np.nan}
+            continue
+        features = features_of(judge, pictures)
+        moments = moments_of(features, judge.batch_size)
+        found[f"cFID, {name}"] = frechet_distance(moments, reference)
+        found[f"KID, {name}"] = kernel_distance(features, real)[0]
+    return found
+
+
 def distances_of(judge: Classifier, made: dict[str, Tensor], images: Tensor) -> dict[str, float]:
     """cFID and KID of pictures (N, c, H, W) in [0, 1] from uint8 images, in the judge's features.
 
     nan where a picture is not finite.
     """
-    found, real = {}, features_of(judge, images)
-    for name, pictures in made.items():
-        if not pictures.isfinite().all():
-            found |= {f"cFID, {name}": np.nan, f"KID, {name}": np.nan}
-            continue
-        found[f"cFID, {name}"] = cfid(judge, pictures, images)
-        found[f"KID, {name}"] = kernel_distance(features_of(judge, pictures), real)[0]
-    return found
+    return _distances_from(judge, made, features_of(judge, images))
 
 
 def distance_rows(
@@ -291,9 +298,10 @@ def distance_rows(
     images: Tensor,  # (N, c, H, W) uint8
 ) -> dict[str, pd.DataFrame]:
     "Per title a frame with a row per seed: distances of what a model makes of images from these."
+    real = features_of(judge, images)
     return {
         title: pd.DataFrame(
-            [_of_which(r) | distances_of(judge, made_of(r.model, images), images) for r in runs]
+            [_of_which(r) | _distances_from(judge, made_of(r.model, images), real) for r in runs]
         )
         for title, runs in rows.items()
     }
