@@ -6,6 +6,25 @@ from pathlib import Path
 import pytest
 import smoke
 
+# What takes longest, in the order in which it begins: the workers end together.
+LONGEST = (
+    "test_docs.py::test_every_page_is_whole",
+    "test_lab",
+    "test_notebook[companion/",
+    "test_cluster",
+    "test_devices",
+    "test_cli",
+    "test_commands",
+    "test_docs",
+    "test_papers",
+    "test_notebooks",
+)
+
+
+def pytest_collection_modifyitems(items) -> None:
+    "The longest first; what shares a module stays together."
+    items.sort(key=lambda item: [name not in item.nodeid for name in LONGEST])
+
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory) -> Path:
