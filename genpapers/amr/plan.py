@@ -80,8 +80,9 @@ def overridden(config: dict, p: SimpleNamespace, without: set[str] = frozenset()
     if config["dataset"] == "dsprites":
         if p.sprites_lr:
             given["lr"] = p.sprites_lr
-        if p.sprites and not given.get("count"):
-            given["count"] = p.sprites
+        count = given.get("count") or p.sprites
+        if count:
+            given["count"] = count if count < TOTAL else None
     return config | given
 
 # %% ../../nbs/amr/plan.ipynb #d2cc754e

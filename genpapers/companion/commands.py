@@ -279,6 +279,7 @@ FLAGS = {
         ("mixing_nbr", "mixing", ""), ("bits", "bits", ""),
         ("classification.resnet_version", "classifier_network", "with its name, as resnet34"),
         ("classification.optimizer_name", "classifier_optimizer", "sgd or adam"),
+        ("do_k_bits_posterize_transform", "classifier_posterise", "True or False"),
         ("cnn_load_path", "classifier_from",
          "a safetensors file of the weights, or the folder of a finished classifier"),
         ("save_every_n_epochs", "samples_every", "in steps"),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from ..base.files import digest_of, write_atomically
+from ..base.files import digest_of, reading, write_atomically
 from .pickles import array_of, read_pickle
 from .sources import DataError, Images, data_roots, read_arrays
 
@@ -73,22 +73,25 @@ class PlanarMap(NamedTuple):
     source: str  # what was mapped, and by whom
 
 
+_REMEDY = "remove it, or put the published map there"
+
+
 def _read_pickled_map(path: Path) -> dict[str, np.ndarray]:
-    "The arrays x and y of the published file; a `DataError` where it holds none."
+    "The arrays x and y of the published file; a `ValueError` where it holds none."
     content = read_pickle(path.read_bytes())
     if not (isinstance(content, dict) and {"x", "y"} <= content.keys()):
-        raise DataError("it holds no dictionary of x and y")
+        raise ValueError("it holds no dictionary of x and y")
     return {name: array_of(content[name]) for name in ("x", "y")}
 
 
 def _checked_map(x: np.ndarray, y: np.ndarray) -> PlanarMap:
-    "Points and classes of a file; a `DataError` where they cannot be what they should be."
+    "Points and classes of a file; a `ValueError` where they cannot be what they should be."
     fits = x.ndim == 2 and x.shape[1] == 2 and y.shape == x.shape[:1] and y.dtype.kind in "iu"
     if not (fits and x.dtype.kind == "f" and len(x) and np.isfinite(x).all()):
-        raise DataError(f"x {x.shape} and y {y.shape} are not points in the plane and classes")
+        raise ValueError(f"x {x.shape} and y {y.shape} are not points in the plane and classes")
     counts = np.bincount(y.clip(-1, 10) + 1, minlength=12)
     if counts[0] or counts[11] or counts[1:11].min() < 2:
-        raise DataError("the classes are not 0 to 9 with two points or more each")
+        raise ValueError("the classes are not 0 to 9 with two points or more each")
     source = f"the published map: {len(x):,} images of CIFAR-10"
     return PlanarMap(x.astype(np.float32), y.astype(np.int64), _CLASSES, source)
 
@@ -100,12 +103,10 @@ def published_map(
     for path in (folder / name for folder in data_roots(root) for name in (_PICKLE, _NPZ)):
         if not path.is_file():
             continue
-        try:
+        with reading(path, _REMEDY, DataError):
             if path.suffix == ".pickle":
                 return _checked_map(**_read_pickled_map(path))
-            return _checked_map(*read_arrays(path, "x", "y", remedy="it needs x and y"))
-        except (DataError, OSError) as e:
-            raise DataError(f"{path} is not the published map: {e}; remove or replace it") from None
+            return _checked_map(*read_arrays(path, "x", "y", remedy=_REMEDY))
     return None
 
 

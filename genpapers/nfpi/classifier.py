@@ -22,7 +22,7 @@ from ..data.batches import generator_for
 from ..data.pixels import signed
 from ..nets.distributions import uniform
 from ..nets.optim import descend
-from .images import pad_to
+from .images import dequantise, pad_to, to_bytes
 from ..train.checkpoint import load_state
 
 # %% ../../nbs/nfpi/classifier.ipynb #nfpi-cl-net
@@ -66,8 +66,13 @@ def _narrow(module: nn.Module, scaled: Callable[[int], int]) -> None:
             _narrow(child, scaled)
 
 # %% ../../nbs/nfpi/classifier.ipynb #nfpi-cl-aug
-def _network_input(images: Tensor) -> Tensor:
-    "Bytes (B, C, H, W), padded to 32 if smaller, as float32 in [-1, 1], channels last."
+def _network_input(
+    images: Tensor,  # (B, C, H, W) uint8
+    bits: int = 8,  # of a pixel, 1 to 8: with fewer the levels that a flow of so many draws
+) -> Tensor:
+    "Images, padded to 32 if smaller, as float32 in [-1, 1], channels last."
+    if bits < 8:
+        images = to_bytes(dequantise(images, None, bits=bits), bits)
     padded = pad_to(images, max(32, images.shape[-1]))
     return signed(padded).contiguous(memory_format=torch.channels_last)
 
@@ -116,6 +121,7 @@ class ClassifierOptions:
     peak: float = 0.1  # learning rate
     crop: bool = True  # random crops
     flip: bool = True  # random flips besides
+    bits: int = 8  # of a pixel that the network sees, 1 to 8
 
 
 class ResNetClassifier:
@@ -156,7 +162,7 @@ class ResNetClassifier:
         if self._options.crop:
             images = _crop_and_flip(images, self.generator, self._options.flip)
         self.net.train()
-        logits = self.net(_network_input(images)).float()
+        logits = self.net(_network_input(images, self._options.bits)).float()
         loss = F.cross_entropy(logits, y)
         descend(loss, self.optimizer)
         self.t += 1
@@ -173,7 +179,8 @@ def predict(
 ) -> Tensor:  # (N,)
     "Predicted classes, without augmentation."
     model.net.eval()
-    return torch.cat([model.net(_network_input(part)).argmax(1) for part in images.split(_CHUNK)])
+    inputs = (_network_input(part, model._options.bits) for part in images.split(_CHUNK))
+    return torch.cat([model.net(x).argmax(1) for x in inputs])
 
 
 def confusion(

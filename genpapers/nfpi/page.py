@@ -34,6 +34,7 @@ _EVERYWHERE = dict(
     samples_every=None,
     classifier_network="resnet18",
     classifier_optimizer="sgd",
+    classifier_posterise=False,
     classifier_from=None,
 )
 _DIGITS = "mnist5k/data_init,mnist5k/mean,mnist5k/mean_var"

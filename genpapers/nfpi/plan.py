@@ -218,6 +218,7 @@ def _classifier_options(p: SimpleNamespace, flow: RunSpec) -> ClassifierOptions:
         peak=_given(p, "classifier_lr", LEARNING_RATES[optimizer]),
         crop=flow.config["flow"]["channels"] == 3,
         flip=find_config(flow.labels["configuration"]).flip,
+        bits=flow.config["training"].get("bits", 8) if _given(p, "classifier_posterise", 0) else 8,
     )
 
 
@@ -275,6 +276,7 @@ def _loaded_spec(
         "niterations": 0,
         "network": options.network,
         "width": options.width,
+        "bits": options.bits,
     }
     return RunSpec(
         "nfpi",

@@ -143,7 +143,7 @@ def build_flow(config: dict, context: Context) -> Training:
 
 # %% ../../nbs/nfpi/training.ipynb #nfpi-classifier
 def _classifier_options(config: dict) -> ClassifierOptions:
-    names = "network", "width", "optimizer", "peak", "crop", "flip"
+    names = "network", "width", "optimizer", "peak", "crop", "flip", "bits"
     return ClassifierOptions(**{name: config[name] for name in names if name in config})
 
 
