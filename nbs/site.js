@@ -30,3 +30,7 @@ document.addEventListener("DOMContentLoaded", () => document.querySelectorAll("f
   });
   show();
 }));
+// A narrow page folds the rules of claims, which are open elsewhere.
+document.addEventListener("DOMContentLoaded", () => {
+  if (matchMedia("(max-width: 600px)").matches) document.querySelectorAll("main details[open]").forEach(d => { d.open = false; });
+});

@@ -129,7 +129,7 @@ def _run_and_show(
 
 @main.command()
 @PAPER
-@click.option("--scale", help="smoke, quick or paper; default: quick.")
+@click.option("--scale", help="smoke, quick, hour or paper; default: quick.")
 @pairs_option("A parameter, as `genpapers params` lists them.")
 @LOG_OPTION
 @JSON
@@ -140,7 +140,7 @@ def run(paper: str, scale: str | None, pairs: tuple, as_json: bool) -> None:
 
 @main.command()
 @PAPERS_GIVEN
-@click.option("--scale", default="quick", show_default=True, help="smoke, quick or paper.")
+@click.option("--scale", default="quick", show_default=True, help="smoke, quick, hour or paper.")
 @click.option(
     "--jobs",
     type=click.IntRange(1),

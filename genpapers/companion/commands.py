@@ -247,7 +247,7 @@ FLAGS = {
         ("--niterations", "niterations", ""), ("--bs", "batch_size", ""), ("--mode", "methods", ""),
         ("--load_prefix", "load", "the folder of a finished run"),
         ("CUDA_VISIBLE_DEVICES", "device", ""),
-        ("--call_prefix", "", "a run is named by its experiment, its rule and its key"),
+        ("--call_prefix", "", "a run is named by its experiment, its rule, its seed and its key"),
     ),
     "polymnist": (
         ("--niterations", "niterations",
@@ -256,7 +256,7 @@ FLAGS = {
         ("--ny", "ny", ""),
         ("--generator_path", "generator_path",
          "with pairs synthetic; without it the generator of the same parameters"),
-        ("--id", "", "a run is named by its stage and its key"),
+        ("--id", "", "a run is named by its stage, its seed and its key"),
         ("--load_id", "",
          "an interrupted training goes on by itself; a finished one is not prolonged"),
     ),
@@ -289,6 +289,6 @@ FLAGS = {
         ("nf_load_path, train_nf=0", "flow_from",
          "the folder of a finished run, such as `genpapers import --published nfpi` makes of a "
          "published checkpoint; without it the finished flow of the same parameters is found"),
-        ("extra", "", "a run is named by its variant and its key"),
+        ("extra", "", "a run is named by its variant, its seed and its key"),
     ),
 }  # fmt: skip

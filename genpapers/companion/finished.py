@@ -105,7 +105,7 @@ def load(
 # %% ../../nbs/companion/finished.ipynb #fin00009
 def train(
     paper: str,  # mnist_style, symvae, polymnist, nfpi or amr
-    scale: str = "quick",  # smoke, quick or paper
+    scale: str = "quick",  # smoke, quick, hour or paper
     **parameters: object,  # of the paper's notebook, as `parameters` lists them
 ) -> dict[str, FinishedRun]:
     "Train what the paper's notebook would, or find it finished; runs by name, in their order."

@@ -18,8 +18,8 @@ from ..base.files import read_json, write_json
 from ..base.paper import PAPERS, SCALES, Claim, Paper, find_paper
 from ..base.parameters import PLACES
 from .reproduce import execution_name, make_job
-from .findings import cell_text, claim_cells, verdict_in_words
-from .tables import markdown_table
+from .findings import cell_text, claim_cells, reason, verdict_in_words
+from .tables import card_table, folded, found_for, with_code
 
 # %% ../../nbs/companion/ledger.ipynb #ld000005
 @dataclass(frozen=True)
@@ -127,6 +127,12 @@ def _link(path: Path | None, start: Path, text: str = "") -> str:
     return f"[{text or path.stem}]({Path(os.path.relpath(path, start)).as_posix()})" if path else ""
 
 
+def _anchor(path: Path | None, start: Path) -> str:
+    "The same link in HTML."
+    file = Path(os.path.relpath(path, start)).as_posix() if path else ""
+    return f'<a href="{file}">{path.stem}</a>' if path else ""
+
+
 def _claims_of(paper: Paper, mine: list[Reproduction]) -> dict[str, dict | Claim]:
     "A paper's claims by name, as its results state them, else as its page does."
     stated = {name: c for r in reversed(mine) for name, c in r.claims.items()}
@@ -153,18 +159,18 @@ def largest(found: list[Reproduction]) -> list[tuple[str, str, Reproduction]]:
 
 
 def overview(found: list[Reproduction], start: Path) -> list[dict]:
-    "A row for every claim with the verdict that counts and the setting that it is from."
+    "A row of HTML for every claim with the verdict that counts and the setting that it is from."
     rows = []
     for paper, name, r in largest(found):
         claim = r.claims[name]
         rows.append(
             {
                 "claim": f"{paper} {name}",
-                "statement": claim["statement"],
-                "published": f"{claim['published']} ({claim['where']})",
                 "verdict": verdict_in_words(claim),
                 "at scale": r.setting,
-                "figure": _link(r.figure_of(claim), start),
+                "statement": with_code(claim["statement"]),
+                "published": with_code(f"{claim['published']} ({claim['where']})"),
+                "figure": _anchor(r.figure_of(claim), start),
             }
         )
     return rows
@@ -205,8 +211,8 @@ def _setting_line(r: Reproduction, start: Path) -> str:
 
 def _claim_row(r: Reproduction, claim: dict, start: Path) -> dict:
     "A claim's line for a setting."
-    row = {"setting": r.setting} | claim_cells(claim)
-    return row | {"figure": _link(r.figure_of(claim), start)}
+    row = {"setting": r.setting, "verdict": verdict_in_words(claim), "ours": found_for(claim)}
+    return row | {"why": with_code(reason(claim)), "figure": _anchor(r.figure_of(claim), start)}
 
 
 def account(paper: str, found: list[Reproduction], start: Path) -> str:
@@ -215,11 +221,11 @@ def account(paper: str, found: list[Reproduction], start: Path) -> str:
     lines = [_setting_line(r, start) for r in mine] or [f"There are no results of {paper} yet."]
     parts = [f"{page.title}. {page.reference}.", "\n".join(lines)]
     for name, claim in _claims_of(page, mine).items():
-        published = f"Published ({claim['where']}): {claim['published']}."
         rows = [_claim_row(r, r.claims[name], start) for r in mine if name in r.claims]
         parts.append(f"**{name}. {claim['statement']}**")
-        parts.append(f"{published} Decided by: {claim['rule']}.")
-        parts.append(markdown_table(rows))
+        parts.append(f"Published ({claim['where']}): {claim['published']}.")
+        parts.append(folded("The rule", claim["rule"]))
+        parts.append(card_table(rows) if rows else "")
     return "\n\n".join(filter(None, parts))
 
 # %% ../../nbs/companion/ledger.ipynb #ld000023

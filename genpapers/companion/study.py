@@ -31,8 +31,8 @@ from ..base.files import read_json, write_atomically, write_json
 from ..base.paper import Claim, Figure, Paper, default_figures, find_paper
 from ..base.parameters import PATHS, PLACES, resolve
 from .reproduce import execution_name
-from .findings import claim_cells, finding
-from .tables import html_table, markdown_table
+from .findings import finding
+from .tables import claims_table, html_table
 from ..data.sources import Images, load
 from ..train.devices import resolve_device
 from ..train.runs import RunSettings, ensure_all, processor_name, rules_at_start
@@ -236,15 +236,12 @@ class Study:
         for part in ("picture", "caption"):
             self.displays[figure, part] = display(Markdown(""), display_id=True)
 
-    def _fill(self, rows: list[dict]) -> None:
+    def _fill(self) -> None:
         "Fill the place of `show_result`."
-        short = ("verdict", "published", "ours")
-        claims = [f"**{row['name']}.** {row['statement']}" for row in rows]
-        table = markdown_table(
-            [{"claim": c} | {k: row[k] for k in short} for c, row in zip(claims, rows)]
-        )
         words = f"At scale {self.parameters.scale}; the rules that decide stand at the end."
-        contents = self.pictures | {"claims": {"text/markdown": f"{words}\n\n{table}"}}
+        table = claims_table(list(self.claims.values()))
+        claims = {"text/html": f"<p>{words}</p>{table}", "text/plain": "The claims"}
+        contents = self.pictures | {"claims": claims}
         for name, place in self.displays.items():
             if place and name in contents:
                 place.update(contents[name], raw=True)
@@ -415,8 +412,5 @@ class Study:
                 f"{self.paper.name} claims {', '.join(missing)}, but no verdict was given"
             )
         write_json(self.folder / "results.json", self.results())
-        rows = [{k: c[k] for k in ("name", "statement", "published")} | claim_cells(c)
-                for c in self.claims.values()]  # fmt: skip
-        self._fill(rows)
-        rules = [row | {"rule": c["rule"]} for row, c in zip(rows, self.claims.values())]
-        display(Markdown(markdown_table(rules)))
+        self._fill()
+        display(HTML(claims_table(list(self.claims.values()), rules=True)))

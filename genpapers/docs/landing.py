@@ -41,6 +41,8 @@ def outcome(found: list[Reproduction]) -> str:
     settings: dict[str, list[Reproduction]] = {"each at its largest": found}
     for r in found:
         settings.setdefault(r.setting, []).append(r)
+    if len(settings) == 2:  # all are of one setting
+        settings.pop("each at its largest")
     rows = []
     for setting, mine in settings.items():
         n, words = counts(_verdicts(mine)), in_words(_verdicts(mine))
@@ -57,7 +59,7 @@ _PIECES = {  # paper -> figure, its size, and the piece of it: left, top, right,
     "symvae": ("limiting", (1198, 856), (14, 43, 301, 215)),
     "polymnist": ("generated_main-real", (1008, 595), (56, 73, 511, 361)),
     "flics_digits": ("exchange", (1200, 180), (84, 62, 396, 144)),
-    "flics_fashion": ("shares", (1276, 337), (76, 24, 756, 330)),
+    "flics_fashion": ("shares", (810, 349), (130, 48, 520, 284)),
     "nfpi": ("fpi", (743, 760), (30, 190, 716, 602)),
     "amr": ("triangles", (1096, 586), (12, 36, 1084, 547)),
 }
@@ -109,6 +111,8 @@ toc: false
 <p class="lead">Each paper is a notebook that trains its models, draws its figures and checks its
 claims, in minutes on a laptop. Behind it are small functions, each on a page that derives,
 implements and tests one idea.</p>
+
+<p class="lead">{count}: <a href="claims.html">every claim and its rule</a>.</p>
 
 <p class="doors"><a class="btn btn-primary" href="start.html">The first five minutes</a>
 <a class="btn btn-outline-primary" href="install.html">Install and run</a>
@@ -187,7 +191,11 @@ def write_landing(
     commands = _block(_cell(nbs / "index.ipynb", "## Two commands"), "sh")
     python = _block(_cell(nbs / "index.ipynb", "## Use it in Python"), "python")
     text = _PAGE.format(
-        cards="".join(cards), outcome=outcome(found), commands=commands, python=python
+        cards="".join(cards),
+        count=in_words(_verdicts(found)).capitalize(),
+        outcome=outcome(found),
+        commands=commands,
+        python=python,
     )
     (work / "index.md").write_text(text, encoding="utf-8")
     social_card(pieces).save(work / "social.png")

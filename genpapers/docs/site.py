@@ -57,8 +57,9 @@ def _with_page_links(text: str | list[str], folder: str) -> str:
 
 # %% ../../nbs/docs/site.ipynb #site-figure
 _FILE = re.compile(r'href="(\.\./figures/[^"]+)"')
-_FIGURE = """<figure class="shown" id="{name}" style="max-width: {width}px">
-<button type="button" popovertarget="{name}-whole" aria-label="Enlarge figure {n}">\
+_FIGURE = """<figure class="shown" id="{name}">
+<button type="button" style="max-width: min(100%, {width}px)" popovertarget="{name}-whole" \
+aria-label="Enlarge figure {n}">\
 <img src="{src}" alt="{alt}"></button>
 <figcaption>{caption}</figcaption>
 </figure>

@@ -110,7 +110,7 @@ def class_curves(
         palette = dict(enumerate(SITE_COLOURS))
         _against_alpha(ax, rows, value, hue="site", palette=palette)
         set_title(ax, title)
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.05 * ax.get_ylim()[1])
     _site_legend(fig, "drawn by")
     return fig
 

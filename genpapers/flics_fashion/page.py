@@ -6,7 +6,7 @@
 __all__ = ['SMALL', 'LARGE', 'QUANTITIES', 'PAPER']
 
 # %% ../../nbs/flics_fashion/page.ipynb #ffg00003
-from ..base.paper import Choice, Claim, Paper, Range
+from ..base.paper import Choice, Claim, Figure, Paper, Range
 from ..base.rules import Condition
 
 _DECIDABLE = ("hour", "paper")
@@ -129,13 +129,46 @@ PAPER = Paper(
     },
     claims=_CLAIMS,
     figures={
-        "shares": "images of each class that the students have, none of them twice",
-        "curves": "losses and accuracies over training, means over the students",
-        "accuracies": "accuracy of each student against the images that it has (Fig. 2)",
-        "sent": "what the students learn from in cooperation: own images, and what others draw",
-        "panel": "images that each student draws of every class, after each way of learning",
-        "confusions": "what each student takes the test images for",
-        "explorer": "samples of a student by class beside what it takes the test images for",
+        "shares": Figure(
+            "Images of each class that the students have, none of them twice",
+            "A row for each of four students with an image of each of ten classes",
+        ),
+        "curves": Figure(
+            "Losses and accuracies over training, means over the students",
+            "Curves of both losses and of the accuracy on test images over the steps, a colour for "
+            "each way of learning and number of images",
+            parameters=("niterations", "batch_size"),
+        ),
+        "accuracies": Figure(
+            "Accuracy of each student against the images that it has",
+            "A panel for each student: test accuracy against the number of own images, a curve for "
+            "each way of learning, and the baseline that has all images as a dashed line",
+            "Fig. 2",
+            ("niterations", "dataset"),
+        ),
+        "sent": Figure(
+            "What the students learn from in cooperation: own images, and what others draw",
+            "A row for each student: five images of its own, then five from each other student; "
+            "the colour says whose they are",
+            parameters=("niterations",),
+        ),
+        "panel": Figure(
+            "Images that each student draws of every class, after each way of learning",
+            "A block for each way of learning, in it a row for each student and a column for each "
+            "class",
+            parameters=("niterations",),
+        ),
+        "confusions": Figure(
+            "What each student takes the test images for",
+            "A heat map for each student: the fraction of test images of each class taken for each",
+            parameters=("niterations",),
+        ),
+        "explorer": Figure(
+            "Samples of a student by class beside what it takes the test images for",
+            "Rows of images of ten classes, drawn by each student, beside a heat map of what one "
+            "student takes the test images for",
+            parameters=("niterations",),
+        ),
     },
     plan="genpapers.flics_fashion.plan:plan",
     trained="genpapers.flics_fashion.trained:trained",

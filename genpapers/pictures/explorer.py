@@ -74,8 +74,9 @@ def tiles(
             canvas.paste(tile, (left + i * (side + _GAP), y))
         y += high + _GAP
         for i, words in enumerate(below.get(name, ())):
-            x = left + i * (side + _GAP) + side // 2
-            draw.text((x, y - 2), words, "black", font(12), anchor="mt")
+            half = draw.textlength(words, font(12)) / 2
+            x = min(left + i * (side + _GAP) + side / 2, width - half - 1)  # not cut at the right
+            draw.text((max(x, half), y - 2), words, "black", font(12), anchor="mt")
         y += _LINE if name in below else 0
     return canvas
 

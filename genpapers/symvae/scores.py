@@ -6,6 +6,7 @@
 __all__ = ['make_judges', 'scores', 'score_rows', 'deciding', 'score_in_words', 'table_rows', 'quantities', 'undecided']
 
 # %% ../../nbs/symvae/scores.ipynb #svscor02
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -183,15 +184,28 @@ def deciding(
     return "KID in the classifier's features", found.assign(distance=found["kernel"])
 
 
+def _rounded(
+    x: float,
+    error: float,  # 0: not known
+) -> str:
+    "A number with the digits that its error leaves, without an exponent."
+    if error <= 0:
+        return f"{x:.3g}"
+    digits = -math.floor(math.log10(error))
+    return f"{round(x, digits):.{max(0, digits)}f}"
+
+
 def score_in_words(
     values: Sequence[float],  # one per seed
     error: float,  # of one of them, by the choice of images
 ) -> str:
     "The mean and its 95 % interval over seeds; of one seed the value and its error."
     if len(values) == 1:
-        return f"{values[0]:.3g}" + (f" ± {error:.1g}" if error > 0 else "")
+        known = error > 0
+        return _rounded(values[0], error) + (f" ± {_rounded(error, error)}" if known else "")
     low, high = interval(values)
-    return f"{np.mean(values):.3g} [{low:.3g}, {high:.3g}]"
+    mean, low, high = (_rounded(x, (high - low) / 20) for x in (np.mean(values), low, high))
+    return f"{mean} [{low}, {high}]"
 
 
 def table_rows(
