@@ -223,6 +223,12 @@ _CHAINS = {
     "paper": dict(rounds=10, chain=100, pool=0, sweeps=100, ntest=0),
 }
 
+
+def _idle(given: dict) -> set[str]:
+    "What own pictures leave without a use."
+    return {"dataset", "digits"} if given["pictures"] else set()
+
+
 PAPER = Paper(
     name="polymnist",
     title="Game-theoretic distributed learning of generative models"
@@ -273,6 +279,7 @@ PAPER = Paper(
     figures=_FIGURES,
     plan="genpapers.polymnist.plan:plan",
     trained="genpapers.polymnist.trained:trained",
+    idle=_idle,
     minutes={"smoke": 0.4, "quick": 4.5, "hour": 60, "paper": 60_000},
     published=PUBLISHED,
 )

@@ -153,7 +153,7 @@ def monitoring_panel(
     return grids({"": images}, len(columns), size=0.95, column_labels=list(columns))
 
 # %% ../../nbs/polymnist/pictures.ipynb #pc000018
-def _show_marginals(ax: Axes, p: np.ndarray, names: list[str], title: str) -> None:
+def _show_marginals(ax: Axes, p: np.ndarray, names: Sequence[str], title: str) -> None:
     "Marginals (sweeps, K) as colours, sweeps to the right."
     look = {"aspect": "auto", "cmap": "viridis", "vmin": 0, "vmax": 1, "origin": "lower"}
     ax.imshow(p.T, **look)
@@ -168,11 +168,12 @@ def inference_picture(
     c: np.ndarray,  # (sweeps, 10), probabilities of the digits
     d: np.ndarray,  # (sweeps, 5), probabilities of the styles
     truth: tuple[int, int],  # digit, style
+    names: Sequence[str] = "0123456789",  # of the digits
 ) -> Figure:
     "One image and the marginals of its digit and style over the sweeps."
     fig, axes = panels(4, 4, (2.1, 2.05), width_ratios=[1, 1, 1.6, 1.6])  # of one height
-    show_grid(axes[0], x[None], 1, f"digit {truth[0]}, style {STYLES[truth[1]]}")
+    show_grid(axes[0], x[None], 1, f"digit {names[truth[0]]}, style {STYLES[truth[1]]}")
     show_grid(axes[1], s[None, None], 1, "segmentation")
-    _show_marginals(axes[2], c, [str(k) for k in range(10)], "marginal of the digit")
-    _show_marginals(axes[3], d, list(STYLES), "marginal of the style")
+    _show_marginals(axes[2], c[:, : len(names)], names, "marginal of the digit")
+    _show_marginals(axes[3], d, STYLES, "marginal of the style")
     return fig
