@@ -73,6 +73,7 @@ def errors_over_training(metrics: pd.DataFrame) -> pd.Series:
 def learning_picture(
     errors: dict[str, Sequence[pd.Series]],  # model -> of each seed, the error by step
     lengths: dict[str, int],  # scale -> steps of the main model
+    published: dict[str, dict[str, float]] = PUBLISHED,  # model -> accuracies
 ) -> Figure:
     "Test errors over training, with the published ones at the steps of scale paper."
     fig, (ax,) = panels(1, 1, (5.4, 3.4))
@@ -82,8 +83,8 @@ def learning_picture(
         low, high = table.min(axis=1), table.max(axis=1)
         ax.plot(table.index, table.mean(axis=1), color=colours[name])
         ax.fill_between(table.index, low, high, color=colours[name], alpha=0.15, lw=0)
-        if name in PUBLISHED:
-            error = 1 - PUBLISHED[name]["avg"]
+        if name in published:
+            error = 1 - published[name]["avg"]
             ax.plot(lengths["paper"], error, marker="D", ms=5, color=colours[name])
     for scale, steps in lengths.items():
         ax.axvline(steps, color="0.6", ls=":", lw=0.8)
@@ -93,7 +94,9 @@ def learning_picture(
     ax.yaxis.set_major_formatter(lambda y, _: f"{100 * y:g} %")
     set_title(ax, "wrongly read test images")
     looks = {LABELS.get(name, name): {"color": colour} for name, colour in colours.items()}
-    legend_above(fig, looks | {"published": {"color": "0.4", "marker": "D", "ls": "", "ms": 5}})
+    if published:
+        looks["published"] = {"color": "0.4", "marker": "D", "ls": "", "ms": 5}
+    legend_above(fig, looks)
     return fig
 
 # %% ../../nbs/polymnist/pictures.ipynb #pc000026
