@@ -254,9 +254,17 @@ def _decides_nothing(nodes: list[ast.stmt]) -> bool:
     return any(ast.unparse(d).split(".")[-1] == "decides_nothing" for d in marks)
 
 
+@cache
+def _code_text(source: str) -> str:
+    "What of a module's source is code; a reproduction asks for the same modules many times."
+    return ast.unparse(essence(source))
+
+
 def folder_digest(folder: Path) -> str:
     "Digest of the code of all modules in a folder; nbdev's index of names is not code."
-    paths = [p for p in sorted(folder.rglob("*.py")) if p.name != "_modidx.py"]
-    return digest_of(
-        *(part for p in paths for part in (str(p.relative_to(folder)), ast.unparse(parsed(p))))
-    )
+    parts = []
+    for path in sorted(folder.rglob("*.py")):
+        if path.name != "_modidx.py":
+            text = _code_text(path.read_text(encoding="utf-8"))
+            parts += [str(path.relative_to(folder)), text]
+    return digest_of(*parts)

@@ -14,13 +14,16 @@ from collections.abc import Iterable, Sequence
 from http.client import HTTPException
 from pathlib import Path
 
+import torch
+
 from ..base.files import UserError, file_digest, read_json, write_atomically
 from ..base.files import write_json
 from .inventory import record_of
 from .receiving import LIMIT, differences, import_run
 from .sharing import export_run
 from .tables import results_of, run_folders
-from ..train.specs import key_of
+from ..train.runs import adopt_precision
+from ..train.specs import RunSpec, key_of
 
 INDEX = "models.json"
 _FORMAT = "genpapers models 1"
@@ -123,6 +126,13 @@ def _take_in(source: str, model: dict, root: Path) -> tuple[dict, bool]:
     return record, new
 
 
+def _adopt(record: dict, root: Path) -> None:
+    "Let precision auto mean that of a model that a notebook here can use."
+    spec = RunSpec(*(record[k] for k in ("paper", "name", "entry", "config")))
+    if record["device"] == "cpu" or torch.cuda.is_available():
+        adopt_precision(spec, record["precision"], torch.device(record["device"]), root)
+
+
 def fetch_models(
     source: str,  # a folder, or the URL of one
     root: Path,  # the folder of runs
@@ -138,11 +148,13 @@ def fetch_models(
         else:
             record, new = record_of(known), False
         records.append((record, new))
-    name = lambda r: f"{r['paper']}/{r['name']}-{key_of(r)}"
-    return [
-        {"run": name(r), "new": new, "differs": differences(r, root), "precision": r["precision"]}
-        for r, new in records
-    ]
+    fetched = []
+    for r, new in records:
+        facts = {"run": f"{r['paper']}/{r['name']}-{key_of(r)}", "new": new}
+        fetched.append(facts | {"differs": differences(r, root), "precision": r["precision"]})
+        if not fetched[-1]["differs"]:
+            _adopt(r, root)
+    return fetched
 
 
 def _folder_of(model: dict) -> Path:
@@ -166,6 +178,7 @@ def fetch_sentence(fetched: Sequence[dict]) -> str:
         precisions = " or ".join(found)
         said += (
             f". A notebook finds {'the others' if unused else 'them'} with the same parameters and "
-            f"data and in {precisions}; where it asks for others, it trains"
+            f"data and in {precisions}, which precision auto means; where it asks for others, it "
+            "trains"
         )
     return said + "."

@@ -33,14 +33,16 @@ class PolyMNIST:
     c: Tensor  # (N,) int64, digit 0 to 9
     d: Tensor  # (N,) int64, style 0 to 4
     digest: str  # SHA-256 of x, c and d
+    classes: tuple[str, ...] = tuple("0123456789")  # own pictures may be of fewer
 
     def __len__(self) -> int:
         return len(self.c)
 
 
-def _in_memory(name: str, x: Tensor, c: Tensor, d: Tensor) -> PolyMNIST:
-    "A `PolyMNIST` with its digest."
-    return PolyMNIST(name, x, c, d, digest_of(x.numpy(), c.numpy(), d.numpy()))
+def _in_memory(name: str, x: Tensor, c: Tensor, d: Tensor, *classes: str) -> PolyMNIST:
+    "A `PolyMNIST` with its digest; no classes: the ten digits."
+    named = {"classes": classes} if classes else {}
+    return PolyMNIST(name, x, c, d, digest_of(x.numpy(), c.numpy(), d.numpy()), **named)
 
 # %% ../../nbs/data/polymnist.ipynb #pd000008
 def moments(
@@ -89,7 +91,8 @@ def compose(
             chunk = digits.images[start : start + 5000, 0].numpy()
             x[d, start : start + len(chunk)] = paint(crops(picture, len(chunk), random), chunk)
     d = torch.arange(NSTYLES).repeat_interleave(n)
-    return _in_memory(name, torch.from_numpy(x).flatten(0, 1), digits.labels.repeat(NSTYLES), d)
+    x, c = torch.from_numpy(x).flatten(0, 1), digits.labels.repeat(NSTYLES)
+    return _in_memory(name, x, c, d, *digits.classes)
 
 # %% ../../nbs/data/polymnist.ipynb #pd000017
 EMBEDDED = (
@@ -171,16 +174,17 @@ def _official(split: str, root: str | Path | None) -> PolyMNIST:
 
 
 def _composed(
-    digits: str,  # a set that `genpapers.data.sources.load` knows
+    digits: str,  # a set that `genpapers.data.sources.load` knows, or a folder of own pictures
     pictures: str | Path | None,  # folder of five; None: the embedded ones
     split: str,  # train or test
     root: str | Path | None = None,
 ) -> PolyMNIST:
     "A composition; train and test differ in their digits and in their crops."
     backgrounds = pictures_in(pictures) if pictures else embedded_pictures()
-    words = f"{digits} on {Path(pictures).name if pictures else 'five photographs'}"
-    name, seed = f"PolyMNIST composed ({words})", int(split == "test")
-    return compose(load(digits, split, root), backgrounds, seed, name)
+    images = load(digits, split, root)
+    words = f"{images.name} on {Path(pictures).name if pictures else 'five photographs'}"
+    name = f"PolyMNIST composed ({words})" if images.name == digits else words
+    return compose(images, backgrounds, int(split == "test"), name)
 
 
 @cache
@@ -189,7 +193,7 @@ def load_polymnist(
     source: str,  # auto, official, composed or embedded
     split: str,  # train or test
     root: str | Path | None = None,  # the parameter `data_dir`
-    digits: str = "mnist",  # composed only: the digits
+    digits: str = "mnist",  # composed only: the digits, or a folder with a folder for each class
     pictures: str
     | None = None,  # composed only: a folder of five; None: that of a data root or ours
 ) -> PolyMNIST:

@@ -10,8 +10,8 @@ from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
-from ..base.files import UserError
-from ..data.sources import Images, load
+from ..data.sources import load
+from ..data.splits import check_classes
 from .model import N_CLASSES
 from ..train.specs import RunSpec
 
@@ -23,21 +23,10 @@ def source_of(p: SimpleNamespace) -> str:
     return str(Path(p.pictures).resolve()) if p.pictures else p.dataset
 
 
-def _check_classes(train: Images, test: Images) -> None:
-    "A `UserError` for pictures of too many classes, or of one that has none to test."
-    if len(train.classes) > N_CLASSES:
-        raise UserError(
-            f"{train.name} has {len(train.classes)} classes; this model names at most {N_CLASSES}"
-        )
-    for c, name in enumerate(train.classes):
-        if not (test.labels == c).any():
-            raise UserError(f"{name} of {train.name} has too few pictures; three is the least")
-
-
 def plan(p: SimpleNamespace) -> list[RunSpec]:
     "The trainings of the paper from its parameters."
     train, test = (load(source_of(p), s, p.data_dir) for s in ("train", "test"))
-    _check_classes(train, test)
+    check_classes(train, test, N_CLASSES)
     data = {f"{train.name}/train": train.digest, f"{train.name}/test": test.digest}
     places = {"dataset": source_of(p)} if p.pictures else {}
     batch_size = min(p.batch_size, len(train)) if p.pictures else p.batch_size

@@ -72,10 +72,10 @@ def _infer_all(
     return {k: torch.cat(v) for k, v in decisions.items()}
 
 # %% ../../nbs/polymnist/evaluation.ipynb #pv000011
-def grid_labels(repeats: int = 1) -> tuple[Tensor, Tensor]:
-    "c and d (50 repeats,): ten digits in style 0, ten in style 1, ..."
-    c = torch.arange(NC).repeat(ND * repeats)
-    return c, torch.arange(ND).repeat_interleave(NC).repeat(repeats)
+def grid_labels(repeats: int = 1, classes: int = NC) -> tuple[Tensor, Tensor]:
+    "c and d (5 classes repeats,): all digits in style 0, all in style 1, ..."
+    c = torch.arange(classes).repeat(ND * repeats)
+    return c, torch.arange(ND).repeat_interleave(classes).repeat(repeats)
 
 
 def _rows_with(labels: Tensor, targets: Tensor, seed: int) -> Tensor:
@@ -111,7 +111,7 @@ def generate(
 
 def originals(images: PolyMNIST) -> Tensor:
     "One image per digit and style, (50, 3, 28, 28) in [0, 1], in the order of `grid_labels`."
-    c, d = grid_labels()
+    c, d = grid_labels(classes=len(images.classes))
     return unit(images.x[_rows_with(images.d * NC + images.c, d * NC + c, 0)])
 
 
@@ -271,7 +271,7 @@ def covered(conditionals: Conditionals, images: PolyMNIST, sweeps: int, seed: in
     "The fraction of the pixels that inference takes for the digit, for every style (5,)."
     rows = test_rows(images, _PER_STYLE, seed)
     state, _ = infer(conditionals, _normalised(conditionals, images.x[rows]), sweeps, seed)
-    return state["s"].float().mean((1, 2, 3)).view(ND, _PER_STYLE).mean(1).cpu()
+    return state["s"].float().mean((1, 2, 3)).view(ND, -1).mean(1).cpu()
 
 
 def astray(run: Run, images: PolyMNIST, sweeps: int) -> str:

@@ -52,6 +52,7 @@ class _Watched:
 
 # %% ../../nbs/polymnist/explorer.ipynb #pzex0008
 _INK, _PAPER = "#1f77b4", "#e8e8e8"
+_LETTERS = 6  # of a class's name
 
 
 def _counts(fractions: dict[str, tuple[Tensor, Sequence[str]]], width: int) -> Picture.Image:
@@ -70,17 +71,20 @@ def _counts(fractions: dict[str, tuple[Tensor, Sequence[str]]], width: int) -> P
     return canvas
 
 
-def _drawn(conditionals: Conditionals, state: State, held: str) -> Picture.Image:
-    "A state of eight chains."
+def _drawn(
+    conditionals: Conditionals, state: State, held: str, names: Sequence[str]
+) -> Picture.Image:
+    "A state of eight chains; in a class without a name is what the model makes up."
     c, d = state["c"].argmax(1).tolist(), state["d"].argmax(1).tolist()
     word = lambda name: f"{name} held" if name in held else name
     bits = state["z"].view(_CHAINS, 1, 1, -1).repeat_interleave(4, 2)
     image = state["x"] if "x" in held else state["mean"]
-    labels = [f"{k}, {STYLES[j]}" for k, j in zip(c, d)]
+    words = [name[:_LETTERS] for name in names] + ["?"] * (NC - len(names))
+    labels = [f"{words[k]}, {STYLES[j]}" for k, j in zip(c, d)]
     rows = {word("s"): state["s"], word("x"): conditionals.colours.restore(image).clamp(0, 1)}
     picture = tiles(rows | {word("z"): bits}, below={word("x"): labels})
     fractions = {
-        word("c"): (state["c"].float().mean(0).cpu(), [str(k) for k in range(NC)]),
+        word("c"): (state["c"].float().mean(0).cpu(), [str(k) for k in range(len(names))]),
         word("d"): (state["d"].float().mean(0).cpu(), STYLES),
     }
     below = _counts(fractions, picture.width)
@@ -96,6 +100,7 @@ def explorer(
     c: Tensor,  # (n,) their digits
     d: Tensor,  # (n,) their styles
     s: Tensor,  # (n, 1, 28, 28) in {0, 1}: segmentations of such digits
+    names: Sequence[str] = "0123456789",  # of the digits
 ) -> Explorer:
     "A switch between models, an image, what of it is held, and sweeps, beside eight chains."
     watched: dict[tuple, _Watched] = {}
@@ -111,7 +116,7 @@ def explorer(
         key = model, image, held
         if key not in watched:
             watched[key] = _Watched(models[model], given(models[model], image), held)
-        return png(_drawn(models[model], watched[key].at(sweeps), held))
+        return png(_drawn(models[model], watched[key].at(sweeps), held, names))
 
     controls = {"model": model_switch(list(models)), "image": Thumbnails(x, "which image")}
     words = {"c": "c, the digit", "d": "d, the style", "z": "z, the bits"}

@@ -92,7 +92,7 @@ _CLAIMS = (
 )
 
 # %% ../../nbs/polymnist/page.ipynb #pq000010
-_GAME = ("niterations", "batch_size", "dataset")
+_GAME = ("pictures", "niterations", "batch_size", "dataset")
 _FIGURES = {
     "accuracy": Figure(
         "Test accuracy on each style: baseline, main model with real and with synthetic pairs",
@@ -103,7 +103,7 @@ _FIGURES = {
         "An experiment of our own: test accuracy where few images have labels, the pairs staying"
         " all",
         alt="A dot with an interval for each style, for the classifier alone and for the game",
-        parameters=("labelled_items", "niterations_labelled"),
+        parameters=("pictures", "labelled_items", "niterations_labelled"),
     ),
     "gains": Figure(
         "Differences of test accuracy between trainings of the same seed, with 95 % intervals of"
@@ -129,7 +129,7 @@ _FIGURES = {
     "original": Figure(
         "Original images, ten digits in five styles",
         alt="A row for each style, a column for each digit",
-        parameters=("dataset",),
+        parameters=("pictures", "dataset"),
     ),
     "panel": Figure(
         "Monitoring panel: data, segmentation, reconstruction, segmentations of the source of"
@@ -156,7 +156,7 @@ _FIGURES = {
         "Inference at work: one image, and the marginals of its digit and style over the sweeps",
         alt="An image, its segmentation, and two tables that turn from spread to certain from"
         " left to right",
-        parameters=("niterations", "sweeps"),
+        parameters=("pictures", "niterations", "sweeps"),
     ),
 }
 
@@ -223,6 +223,12 @@ _CHAINS = {
     "paper": dict(rounds=10, chain=100, pool=0, sweeps=100, ntest=0),
 }
 
+
+def _idle(given: dict) -> set[str]:
+    "What own pictures leave without a use."
+    return {"dataset", "digits"} if given["pictures"] else set()
+
+
 PAPER = Paper(
     name="polymnist",
     title="Game-theoretic distributed learning of generative models"
@@ -273,6 +279,7 @@ PAPER = Paper(
     figures=_FIGURES,
     plan="genpapers.polymnist.plan:plan",
     trained="genpapers.polymnist.trained:trained",
+    idle=_idle,
     minutes={"smoke": 0.4, "quick": 4.5, "hour": 60, "paper": 60_000},
     published=PUBLISHED,
 )

@@ -73,6 +73,7 @@ def errors_over_training(metrics: pd.DataFrame) -> pd.Series:
 def learning_picture(
     errors: dict[str, Sequence[pd.Series]],  # model -> of each seed, the error by step
     lengths: dict[str, int],  # scale -> steps of the main model
+    published: dict[str, dict[str, float]] = PUBLISHED,  # model -> accuracies
 ) -> Figure:
     "Test errors over training, with the published ones at the steps of scale paper."
     fig, (ax,) = panels(1, 1, (5.4, 3.4))
@@ -82,8 +83,8 @@ def learning_picture(
         low, high = table.min(axis=1), table.max(axis=1)
         ax.plot(table.index, table.mean(axis=1), color=colours[name])
         ax.fill_between(table.index, low, high, color=colours[name], alpha=0.15, lw=0)
-        if name in PUBLISHED:
-            error = 1 - PUBLISHED[name]["avg"]
+        if name in published:
+            error = 1 - published[name]["avg"]
             ax.plot(lengths["paper"], error, marker="D", ms=5, color=colours[name])
     for scale, steps in lengths.items():
         ax.axvline(steps, color="0.6", ls=":", lw=0.8)
@@ -93,7 +94,9 @@ def learning_picture(
     ax.yaxis.set_major_formatter(lambda y, _: f"{100 * y:g} %")
     set_title(ax, "wrongly read test images")
     looks = {LABELS.get(name, name): {"color": colour} for name, colour in colours.items()}
-    legend_above(fig, looks | {"published": {"color": "0.4", "marker": "D", "ls": "", "ms": 5}})
+    if published:
+        looks["published"] = {"color": "0.4", "marker": "D", "ls": "", "ms": 5}
+    legend_above(fig, looks)
     return fig
 
 # %% ../../nbs/polymnist/pictures.ipynb #pc000026
@@ -153,7 +156,7 @@ def monitoring_panel(
     return grids({"": images}, len(columns), size=0.95, column_labels=list(columns))
 
 # %% ../../nbs/polymnist/pictures.ipynb #pc000018
-def _show_marginals(ax: Axes, p: np.ndarray, names: list[str], title: str) -> None:
+def _show_marginals(ax: Axes, p: np.ndarray, names: Sequence[str], title: str) -> None:
     "Marginals (sweeps, K) as colours, sweeps to the right."
     look = {"aspect": "auto", "cmap": "viridis", "vmin": 0, "vmax": 1, "origin": "lower"}
     ax.imshow(p.T, **look)
@@ -168,11 +171,12 @@ def inference_picture(
     c: np.ndarray,  # (sweeps, 10), probabilities of the digits
     d: np.ndarray,  # (sweeps, 5), probabilities of the styles
     truth: tuple[int, int],  # digit, style
+    names: Sequence[str] = "0123456789",  # of the digits
 ) -> Figure:
     "One image and the marginals of its digit and style over the sweeps."
     fig, axes = panels(4, 4, (2.1, 2.05), width_ratios=[1, 1, 1.6, 1.6])  # of one height
-    show_grid(axes[0], x[None], 1, f"digit {truth[0]}, style {STYLES[truth[1]]}")
+    show_grid(axes[0], x[None], 1, f"digit {names[truth[0]]}, style {STYLES[truth[1]]}")
     show_grid(axes[1], s[None, None], 1, "segmentation")
-    _show_marginals(axes[2], c, [str(k) for k in range(10)], "marginal of the digit")
-    _show_marginals(axes[3], d, list(STYLES), "marginal of the style")
+    _show_marginals(axes[2], c[:, : len(names)], names, "marginal of the digit")
+    _show_marginals(axes[3], d, STYLES, "marginal of the style")
     return fig

@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,19 +180,31 @@ def _read_answers(path: Path) -> dict[str, dict]:
     raise UserError(f"{path} does not hold measurements of precision; remove it and run again")
 
 
+def _answered(spec: RunSpec, device: torch.device, root: Path, answer: Callable[[], str]) -> str:
+    "The precision that is noted for a specification on this machine; a new question is answered."
+    question, name = _question(spec, device)
+    path = root / "precision.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(".precision.lock")):
+        answers = _read_answers(path)
+        if question not in answers:
+            facts = {"model": f"{spec.paper}/{spec.name}", "device": name}
+            answers[question] = {"precision": answer()} | facts
+            write_json(path, answers)
+    return answers[question]["precision"]
+
+
 def resolve_precision(spec: RunSpec, context: Context, settings: RunSettings) -> str:
     "float32 or bfloat16 for this specification on this machine."
     if settings.precision != "auto":
         return settings.precision
     if spec.config.get("niterations", 0) < WORTH_MEASURING:
         return "float32"
-    question, device = _question(spec, context.device)
-    path = settings.root / "precision.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(".precision.lock")):
-        answers = _read_answers(path)
-        if question not in answers:
-            facts = {"model": f"{spec.paper}/{spec.name}", "device": device}
-            answers[question] = {"precision": _measured(spec, context)} | facts
-            write_json(path, answers)
-    return answers[question]["precision"]
+    answer = lambda: _measured(spec, context)
+    return _answered(spec, context.device, settings.root, answer)
+
+
+def adopt_precision(spec: RunSpec, precision: str, device: torch.device, root: Path) -> None:
+    "Let `auto` mean a finished run's precision here, unless that was measured before."
+    if spec.config.get("niterations", 0) >= WORTH_MEASURING:
+        _answered(spec, device, root, lambda: precision)
