@@ -80,11 +80,12 @@ def scale_mark(
 ) -> str:
     "The line at a figure's foot: its scale, and what matters for it."
     changed, scale = reductions(paper, parameters), parameters["scale"]
+    own = [_phrase(paper, parameters, "pictures")] if parameters.get("pictures") else []
     if scale == "paper" and changed:
         more = [f"and {len(changed) - FOOT} more"] if len(changed) > FOOT else []
-        return "; ".join(["scale paper, changed", *changed[:FOOT], *more])
-    given = [name for name in shown if parameters.get(name) is not None]
-    return "; ".join([f"scale {scale}", *(_phrase(paper, parameters, n) for n in given)])
+        return "; ".join(["scale paper, changed", *own, *changed[:FOOT], *more])
+    given = [n for n in shown if parameters.get(n) is not None and n != "pictures"]
+    return "; ".join([f"scale {scale}", *own, *(_phrase(paper, parameters, n) for n in given)])
 
 
 def _one_line(

@@ -29,6 +29,7 @@ def planar_points(
 ) -> tuple[np.ndarray, np.ndarray]:  # points (N, 2) float32 and labels (N,) int64
     "t-SNE of flattened images; a kept file that was altered is a `DataError`."
     pixels = images.flatten(1).numpy()
+    perplexity = min(perplexity, (len(pixels) - 1) / 3)  # more neighbours: all points in one place
     digest = digest_of(repr((pixels.shape, _SEED, perplexity)), pixels)
     path = Path(folder) / f"tsne-{digest[:16]}.npz"
     if not path.is_file():

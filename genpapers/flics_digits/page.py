@@ -122,7 +122,7 @@ _PAPER = _BOTH | {
 
 def _idle(given: dict) -> set[str]:
     "What own pictures leave without a use."
-    return {"dataset"} if given["pictures"] else set()
+    return {"dataset", "classes_of_site_0"} if given["pictures"] else set()
 
 
 PAPER = Paper(

@@ -36,7 +36,10 @@ def _class_number(word: int | str, data: Images) -> int:
 def sites_of(p: SimpleNamespace, data: Images) -> list[list[int]]:
     "The classes of both sites; a split that leaves one without any is a `UserError`."
     present = sorted(set(data.labels.tolist()))
-    chosen = [_class_number(word, data) for word in p.classes_of_site_0]
+    words = p.classes_of_site_0
+    if words is None:  # of own pictures, the first half
+        words = present[: len(present) // 2]
+    chosen = [_class_number(word, data) for word in words]
     if twice := [c for c in chosen if chosen.count(c) > 1]:
         raise UserError(f"classes_of_site_0 names {data.classes[twice[0]]} twice")
     sites = [sorted(chosen)]

@@ -73,11 +73,13 @@ def reconstruction_rows(
     probabilities: Tensor,  # (n, 10) of the classes
     labels: Tensor,  # (n,) true classes
     title: str,
+    classes: Sequence[str] = _DIGITS,  # at most ten
 ) -> Figure:
     "Images above their reconstructions, with the predicted class, how sure it is; mistakes red."
     n = len(images)
     confidence, predicted = probabilities.max(1)
-    words = [f"{c} ({p:.0%})" for c, p in zip(predicted.tolist(), confidence.tolist())]
+    names = [classes[c] if c < len(classes) else "?" for c in predicted.tolist()]
+    words = [f"{c} ({p:.0%})" for c, p in zip(names, confidence.tolist())]
     fig, (ax,) = panels(1, 1, (0.65 * n + 0.8, 1.8))
     show_grid(ax, torch.cat((images, drawn)), n, title, ["image", "reconstruction"], words)
     for text, right in zip(ax.get_xticklabels(), predicted == labels):

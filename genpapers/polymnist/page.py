@@ -92,7 +92,7 @@ _CLAIMS = (
 )
 
 # %% ../../nbs/polymnist/page.ipynb #pq000010
-_GAME = ("pictures", "niterations", "batch_size", "dataset")
+_GAME = ("niterations", "batch_size", "dataset")
 _FIGURES = {
     "accuracy": Figure(
         "Test accuracy on each style: baseline, main model with real and with synthetic pairs",
@@ -103,7 +103,7 @@ _FIGURES = {
         "An experiment of our own: test accuracy where few images have labels, the pairs staying"
         " all",
         alt="A dot with an interval for each style, for the classifier alone and for the game",
-        parameters=("pictures", "labelled_items", "niterations_labelled"),
+        parameters=("labelled_items", "niterations_labelled"),
     ),
     "gains": Figure(
         "Differences of test accuracy between trainings of the same seed, with 95 % intervals of"
@@ -129,7 +129,7 @@ _FIGURES = {
     "original": Figure(
         "Original images, ten digits in five styles",
         alt="A row for each style, a column for each digit",
-        parameters=("pictures", "dataset"),
+        parameters=("dataset",),
     ),
     "panel": Figure(
         "Monitoring panel: data, segmentation, reconstruction, segmentations of the source of"
@@ -156,7 +156,7 @@ _FIGURES = {
         "Inference at work: one image, and the marginals of its digit and style over the sweeps",
         alt="An image, its segmentation, and two tables that turn from spread to certain from"
         " left to right",
-        parameters=("pictures", "niterations", "sweeps"),
+        parameters=("niterations", "sweeps"),
     ),
 }
 
