@@ -74,7 +74,7 @@ _SMALL = _BOTH | {
     "nz1": 48,
     "hidden": 128,
     "stepsize": 1e-3,
-    "images_per_class": 12,
+    "images_per_class": 10,
     "fid_images": 0,
 }
 _SMOKE = _SMALL | {
@@ -82,23 +82,22 @@ _SMOKE = _SMALL | {
     "nz1": 16,
     "hidden": 16,
     "channels": 2,
-    "images_per_class": 10,
     "niterations": 6,
     "score_images": 80,
     "judge_steps": 40,
 }
 _QUICK = _SMALL | {
-    "alphas": [1.0, 0.5],
     "channels": 8,
-    "niterations": 900,
+    "stepsize": 2e-3,
+    "niterations": 1000,
     "score_images": 1000,
     "judge_steps": 600,
 }
 _HOUR = _SMALL | {
+    "alphas": [1.0, 0.3, 0.1],
     "dataset": "mnist",
     "channels": 8,
-    "images_per_class": 20,
-    "niterations": 4000,
+    "niterations": 5000,
     "seeds": 3,
     "score_images": 5000,
     "judge_steps": 2000,
