@@ -127,7 +127,7 @@ def test_a_step_is_that_of_the_paper(n_sites, n_own, n_gen):
     models = [HVAE(NZ0, NZ1, hidden=5, n=N).double() for _ in range(n_sites)]
     generator = generator_for("flics", SEED)
     oracles = [Oracle(model, generator) for model in models]
-    sites = Sites(models, n_gen / n_own, STEPSIZE, SEED)
+    sites = Sites(models, [n_own + n_gen] * n_sites, STEPSIZE, SEED)
     batch = [torch.randint(256, (n_own, 1, 28, 28), dtype=torch.uint8) for _ in models]
     ours, theirs = sites.step(batch), oracle_step(oracles, batch, n_gen)
     assert {k: v.item() for k, v in ours.items()} == pytest.approx(theirs, rel=1e-9)

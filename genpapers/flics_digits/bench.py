@@ -42,13 +42,13 @@ class _PlainHVAE(HVAE):
         return x.flatten(1)
 
 
-def _sites(plain: bool, received: float, device: torch.device | str = "cpu", **sizes: int) -> Sites:
+def _sites(plain: bool, rows: int, device: torch.device | str = "cpu", **sizes: int) -> Sites:
     "Both sites at their published sizes, or of other `sizes`."
     torch.manual_seed(0)
     models = [(_PlainHVAE if plain else HVAE)(**sizes).to(device) for _ in range(2)]
     if not plain:
         models = [on_device(model, device) for model in models]
-    sites = Sites(models, received, 1e-4, seed=0)
+    sites = Sites(models, [rows] * 2, 1e-4, seed=0)
     if plain:
         sites.adams_p = [torch.optim.Adam(m.p_parameters(), 1e-4, foreach=False) for m in models]
         sites.adams_q = [torch.optim.Adam(m.q_parameters(), 1e-4, foreach=False) for m in models]
@@ -70,7 +70,7 @@ def arms(
     batch, where = [images.to(device) for images in batch], torch.device(device)
 
     def stepper(plain: bool, precision: str) -> Callable[[], dict[str, Tensor]]:
-        sites = _sites(plain, 9, device, **sizes)
+        sites = _sites(plain, 10 * shape[0], device, **sizes)
 
         def step() -> dict[str, Tensor]:
             with autocast(precision, where):

@@ -43,22 +43,20 @@ class Sites:
     def __init__(
         self,
         models: Sequence[HVAE],  # one, or two of the same size
-        received: float,  # triples received for each own image: n_gen / n_own
+        rows: Sequence[int],  # of each, that it learns from in a step, own and received together
         stepsize: float,
         seed: int,
-        alone: int = 0,  # steps before the first exchange; 0 as published
     ):
-        self.models, self.received = list(models), received
-        self.alone, self.t = alone, 0
+        self.models, self.rows = list(models), list(rows)
         self.adams_p = [adam(model.p_parameters(), stepsize) for model in models]
         self.adams_q = [adam(model.q_parameters(), stepsize) for model in models]
         self.generator = generator_for("flics", seed, device=next(models[0].parameters()).device)
 
     def _exchanged(self, batch: Sequence[Tensor]) -> list[Triples | None]:
         "What each site receives: triples of the other's model, none without an exchange."
-        if not self.received or self.t < self.alone:
+        numbers = [n - len(images) for n, images in zip(self.rows, batch)]
+        if not any(numbers):
             return [None] * len(batch)
-        numbers = [round(self.received * len(images)) for images in batch]
         first, second = self.models
         for_second = first.sampled(numbers[1], self.generator)
         return [second.sampled(numbers[0], self.generator), for_second]
@@ -84,7 +82,6 @@ class Sites:
         for i, (images, received) in enumerate(zip(batch, self._exchanged(batch))):
             p.append(self._p_step(i, images, received))
             q.append(self._q_step(i, len(images), received))
-        self.t += 1
         nz0, nz1 = self.models[0].nz0, self.models[0].nz1
         losses = {"p": torch.stack(p) / (784 + nz1), "q": torch.stack(q) / (nz0 + nz1)}
         return {name: values.mean() for name, values in losses.items()}

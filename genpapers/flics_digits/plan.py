@@ -64,13 +64,14 @@ def _n_own(p: SimpleNamespace, alpha: float) -> int:
 
 def _config(p: SimpleNamespace, sites: list[list[int]], n_own: int, n_gen: int) -> dict:
     "The configuration of one training."
-    given = ("nz0", "nz1", "hidden", "channels", "stepsize", "niterations", "code_init")
-    alone = int(p.exchange_from * p.niterations) if n_gen else 0
+    given = ("nz0", "nz1", "hidden", "channels", "stepsize", "niterations")
+    given += ("code_init", "common_start")
+    falling = int(p.exchange_grows * p.niterations) if n_gen else 0
     data = {} if p.pictures else {"data": p.dataset}
     return (
         {name: getattr(p, name) for name in given}
         | data
-        | {"sites": sites, "n_own": n_own, "n_gen": n_gen, "alone": alone}
+        | {"sites": sites, "n_own": n_own, "n_gen": n_gen, "falling": falling}
     )
 
 

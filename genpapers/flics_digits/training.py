@@ -33,9 +33,10 @@ class ClassBatches:
         sites: Sequence[Sequence[Tensor]],  # of every site the images (N, 1, 28, 28) of each class
         n: int,
         seed: int,
-        first: tuple[int, int] = (0, 0),  # steps at the beginning, and their `n`
+        first: tuple[int, int] = (0, 0),  # steps over which their number falls, and from what
     ):
-        self.sites, self.n, self.seed, self.first = sites, n, seed, first
+        self.sites, self.seed = sites, seed
+        self.n, (self.falling, self.n_first) = n, first
         self._round, self._orders = -1, []
 
     def _orders_of(self, round_: int) -> list[list[Tensor]]:
@@ -46,8 +47,14 @@ class ClassBatches:
             for classes in self.sites
         ]
 
+    def number(self, t: int) -> int:
+        "Images of each class in step t."
+        if t >= self.falling:
+            return self.n
+        return round(self.n_first - (self.n_first - self.n) * t / self.falling)
+
     def __call__(self, t: int) -> tuple[Tensor, ...]:
-        n = self.first[1] if t < self.first[0] else self.n
+        n = self.number(t)
         round_, position = divmod(t, _BETWEEN)
         if round_ != self._round:
             self._round, self._orders = round_, self._orders_of(round_)
@@ -61,13 +68,17 @@ class ClassBatches:
         return tuple(batch)
 
 # %% ../../nbs/flics_digits/training.ipynb #fdt00008
-def _make_model(config: dict, images: Tensor) -> HVAE:
-    "A site's model on the device of its `images`, uint8, which an informative start reads."
-    model = HVAE(config["nz0"], config["nz1"], config["hidden"], config["channels"])
-    model = on_device(model, images.device)
-    if config["code_init"] == "informative":
-        make_informative(model, binary(images[spread_rows(len(images), 500)]))
-    return model
+def _make_models(config: dict, sites: Sequence[Tensor]) -> list[HVAE]:
+    "A model for the images of each site, uint8, on their device; an informative start reads them."
+    sizes = [config[name] for name in ("nz0", "nz1", "hidden", "channels")]
+    models = [HVAE(*sizes) for _ in sites]
+    for model, images in zip(models, sites):
+        if config["common_start"]:
+            model.load_state_dict(models[-1].state_dict())  # the last is rescaled last
+        on_device(model, images.device)
+        if config["code_init"] == "informative":
+            make_informative(model, binary(images[spread_rows(len(images), 500)]))
+    return models
 
 
 def build(config: dict, context: Context) -> Training:
@@ -75,9 +86,10 @@ def build(config: dict, context: Context) -> Training:
     data = load(config["data"], "all", context.data_dir)
     images, labels = data.images.to(context.device), data.labels.to(context.device)
     sites = [[images[labels == c] for c in classes] for classes in config["sites"]]
-    models = [_make_model(config, torch.cat(classes)) for classes in sites]
-    n_own, n_gen, alone = (config[name] for name in ("n_own", "n_gen", "alone"))
-    game = Sites(models, n_gen / n_own, config["stepsize"], context.seed, alone)
-    batches = ClassBatches(sites, n_own, context.seed, (alone, n_own + n_gen))
+    models = _make_models(config, [torch.cat(classes) for classes in sites])
+    n_own, n = config["n_own"], config["n_own"] + config["n_gen"]
+    rows = [n * len(classes) for classes in sites]
+    game = Sites(models, rows, config["stepsize"], context.seed)
+    batches = ClassBatches(sites, n_own, context.seed, (config["falling"], n))
     steps = config["niterations"]
     return Training(game, batches, steps, log_every=min(10, -(-steps // 20)))
