@@ -13,7 +13,8 @@ from nbclient import NotebookClient
 from genpapers.base.files import write_atomically
 from genpapers.base.paper import available_papers, pages_beside
 
-MEASURED = ("start.ipynb", "companion/growth.ipynb")  # run now, whatever was reproduced
+BENCHES = tuple(f"{p.name}/bench.ipynb" for p in available_papers())
+MEASURED = ("start.ipynb", "companion/growth.ipynb", *BENCHES)  # run now, whatever was reproduced
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 

@@ -318,13 +318,14 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
 @main.command()
 @PAPER
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--profile", is_flag=True, help="Also what share of a step each kind of work takes.")
 @JSON
-def bench(paper: str, device: str, as_json: bool) -> None:
+def bench(paper: str, device: str, profile: bool, as_json: bool) -> None:
     "The time of a training step of PAPER beside a plain implementation's, measured here and now."
     find_paper(paper)
     from genpapers.companion.bench import report
 
-    click.echo(report(paper, as_json, device))
+    click.echo(report(paper, as_json, device, profile))
 
 # %% ../../nbs/companion/cli.ipynb #cl000031
 @main.command()

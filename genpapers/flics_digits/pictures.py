@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
@@ -18,7 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from .results import n_classes, unseen
-from ..pictures.curves import curves, long_table
+from ..pictures.curves import curves, long_table, show_line
 from ..pictures.grids import grids, tinted
 from ..pictures.scores import heat_maps
 from ..pictures.style import class_colours, legend_above, panels, set_title, styled
@@ -69,9 +68,8 @@ _DISTANCES = ("to all", "to own", "to other")
 
 def _against_alpha(ax: Axes, rows: pd.DataFrame, value: str, **look) -> None:
     "A line over alpha, with a band where there are several seeds."
-    band = ("pi", 100) if rows["seed"].nunique() > 1 else None
-    seaborn.lineplot(rows, x="alpha", y=value, errorbar=band, marker="o", ax=ax, legend=False,
-                     **look)  # fmt: skip
+    several = rows["seed"].nunique() > 1
+    show_line(ax, rows["alpha"], rows[value], several, marker="o", markeredgecolor="w", **look)
     ax.set(xlabel="alpha: share of own images", ylabel="")
 
 
@@ -107,8 +105,8 @@ def class_curves(
     fig, axes = panels(2, 2, (3.0, 2.4))
     titles = {"classes": "digits that are drawn", "unseen": "fraction of unseen digits"}
     for ax, (value, title) in zip(axes, titles.items()):
-        palette = dict(enumerate(SITE_COLOURS))
-        _against_alpha(ax, rows, value, hue="site", palette=palette)
+        for site, some in rows.groupby("site"):
+            _against_alpha(ax, some, value, color=SITE_COLOURS[site])
         set_title(ax, title)
         ax.set_ylim(0, 1.05 * ax.get_ylim()[1])
     _site_legend(fig, "drawn by")

@@ -14,12 +14,13 @@ import tempfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
 
 import numpy as np
 import torch
-from pytorch_fid import inception as pytorch_fid
 from torch import Tensor, nn
 
 from ..base.files import UserError, digest_of, file_digest, project_root
@@ -102,8 +103,14 @@ def _read_archive(path: Path) -> list[dict[str, Tensor]]:
         return _conv_layers(_ArchiveReader(archive, root).load())
 
 # %% ../../nbs/metrics/fid.ipynb #fid00011
+def _pytorch_fid() -> ModuleType:
+    "pytorch-fid's module of the network, and with it torchvision: loaded by whoever needs a FID."
+    return import_module("pytorch_fid.inception")
+
+
 def _blank_network() -> nn.Module:
     "torchvision's Inception as pytorch-fid patches it, with arbitrary weights."
+    pytorch_fid = _pytorch_fid()
     with (
         mock.patch.object(pytorch_fid, "load_state_dict_from_url", lambda *_, **__: {}),
         mock.patch("torch.nn.Module.load_state_dict"),
@@ -159,7 +166,7 @@ def _from_download() -> dict[str, Tensor]:
     "The state in pytorch-fid's own download."
     with tempfile.TemporaryDirectory() as folder:
         path, start = Path(folder) / PTH_NAME, _PTH_SHA256_START
-        torch.hub.download_url_to_file(pytorch_fid.FID_WEIGHTS_URL, str(path), start, False)
+        torch.hub.download_url_to_file(_pytorch_fid().FID_WEIGHTS_URL, str(path), start, False)
         return from_pth(path)
 
 
@@ -210,6 +217,7 @@ def inception_state(
 # %% ../../nbs/metrics/fid.ipynb #fid00018
 def inception_network(state: dict[str, Tensor]) -> nn.Module:
     "pytorch-fid's `InceptionV3` with these weights: (B, 3, H, W) in [0, 1] -> [(B, 2048, 1, 1)]."
+    pytorch_fid = _pytorch_fid()
     with mock.patch.object(pytorch_fid, "load_state_dict_from_url", lambda *_, **__: state):
         return pytorch_fid.InceptionV3().eval().to(memory_format=torch.channels_last)
 

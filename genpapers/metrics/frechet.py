@@ -100,9 +100,14 @@ def _root(cov: np.ndarray) -> np.ndarray:
     return vectors * np.sqrt(values.clip(min=0)) @ vectors.T
 
 
-def frechet_distance(a: Moments, b: Moments) -> float:
+def frechet_distance(
+    a: Moments,
+    b: Moments,
+    root_b: np.ndarray | None = None,  # of b's covariance, where it is known
+) -> float:
     "Squared Fréchet distance of the Gaussians with two means (D,) and covariances (D, D)."
-    cross = np.linalg.svd(_root(a.cov.numpy()) @ _root(b.cov.numpy()), compute_uv=False).sum()
+    root_b = _root(b.cov.numpy()) if root_b is None else root_b
+    cross = np.linalg.svd(_root(a.cov.numpy()) @ root_b, compute_uv=False).sum()
     distance = (a.mean - b.mean).square().sum() + a.cov.trace() + b.cov.trace() - 2 * cross
     return float(distance)
 
@@ -115,8 +120,9 @@ def bootstrap_error(
 ) -> float:
     "Standard error of the Fréchet distance by the choice of images."
     generator, found = torch.Generator().manual_seed(seed), []
+    root = _root(reference.cov.numpy())
     for _ in range(sets):
         rows = torch.randint(len(features), (len(features),), generator=generator)
         moments = Moments(features.shape[1]).update(features[rows.to(features.device)])
-        found.append(frechet_distance(moments, reference))
+        found.append(frechet_distance(moments, reference, root))
     return stdev(found)

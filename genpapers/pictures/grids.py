@@ -13,7 +13,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from ..data.pixels import eight_bit, unit
 from .style import bare, panels, set_title, styled
@@ -28,9 +27,14 @@ def tiled(
 ) -> np.ndarray:  # (height, width, 3) uint8
     "Images side by side, `columns` to a row."
     images = eight_bit(torch.as_tensor(images)).cpu()
-    images = images.reshape(-1, *images.shape[-3:])
-    sheet = make_grid(images, nrow=columns, padding=GAP, pad_value=255)
-    return sheet.permute(1, 2, 0).numpy()
+    images = images.reshape(-1, *images.shape[-3:]).permute(0, 2, 3, 1).numpy()
+    n, (height, width) = len(images), (GAP + side for side in images.shape[1:3])
+    across = min(columns, n)
+    sheet = np.full((GAP + -(-n // across) * height, GAP + across * width, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        y, x = GAP + i // across * height, GAP + i % across * width
+        sheet[y : y + height - GAP, x : x + width - GAP] = image
+    return sheet
 
 # %% ../../nbs/pictures/grids.ipynb #grd00031
 def tinted(

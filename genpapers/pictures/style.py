@@ -9,7 +9,6 @@ __all__ = ['styled', 'class_colours', 'panels', 'set_title', 'bare', 'legend_abo
 import textwrap
 
 import matplotlib
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -35,8 +34,11 @@ styled = matplotlib.rc_context(
 
 def class_colours(n: int) -> list[tuple[float, float, float]]:
     "n colours, as red, green and blue in [0, 1]: of tab10, else of tab20, else around the wheel."
-    name = "tab10" if n <= 10 else "tab20" if n <= 20 else "husl"
-    return list(seaborn.color_palette(name, n))
+    if n <= 20:
+        return list(matplotlib.colormaps["tab10" if n <= 10 else "tab20"].colors[:n])
+    from seaborn import husl_palette  # loads all of scipy's statistics
+
+    return list(husl_palette(n))
 
 
 @styled

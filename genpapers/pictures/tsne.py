@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from sklearn.manifold import TSNE
 
 from .style import bare, class_colours, legend_above, panels, set_title, styled
 
@@ -43,6 +42,8 @@ def embed(
     seed: int = 0,
 ) -> np.ndarray:  # (N, 2)
     "t-SNE (van der Maaten and Hinton, 2008) of standardised codes, from their principal plane."
+    from sklearn.manifold import TSNE  # a second to load
+
     h = np.asarray(codes, np.float64)
     h = (h - h.mean(0)) / (h.std(0) + 1e-9)
     h += 1e-3 * np.random.default_rng(seed).standard_normal(h.shape)

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..base.rules import interval
 from ..data.sources import Images
 from ..data.splits import spread_rows
-from ..metrics.classifier import Classifier, train_classifier
+from ..metrics.classifier import Classifier, kept_classifier
 from ..metrics.fid import Inception, reference_moments
 from ..metrics.frechet import Moments, bootstrap_error, frechet_distance
 from ..metrics.kid import kernel_distance
@@ -95,11 +95,13 @@ def write_images(
 
 
 def classifier_judge(
-    model: HVAE, data: Images, limit: int, niterations: int, seed: int
+    model: HVAE, data: Images, limit: int, niterations: int, seed: int, folder: Path
 ) -> tuple[Judge, float]:
-    "The judge of cFID, trained on `data` as the model sees it; also its accuracy there."
+    """The judge of cFID, trained on `data` as the model sees it; also its accuracy there.
+
+    `folder` keeps its weights."""
     images = originals(model, data.images)
-    classifier = train_classifier(images, data.labels, seed, niterations)
+    classifier = kept_classifier(images, data.labels, folder, seed, niterations)
     features = classifier.features(images)
     judge = Judge(classifier, Moments(classifier.n_features).update(features), limit, features)
     return judge, classifier.accuracy(images, data.labels)
@@ -119,9 +121,11 @@ def make_judges(
     inception: Inception | None,
     p: SimpleNamespace,  # the notebook's parameters
     folder: Path,  # of Inception's moments
+    kept: Path,  # of the classifiers
 ) -> tuple[dict[str, Judge], float]:
     "The judges of cFID and, given an `inception`, FID, and the classifier's accuracy on `data`."
-    judge, accuracy = classifier_judge(model, data, p.score_images, p.judge_steps, p.seed)
+    given = p.score_images, p.judge_steps, p.seed, kept
+    judge, accuracy = classifier_judge(model, data, *given)
     judges = {"cFID": judge}
     if inception:
         judges["FID"] = inception_judge(model, data, inception, p.fid_images, folder)

@@ -36,9 +36,13 @@ def keep_snapshot(
         save_state(folder / "snapshots" / f"{step:09}.safetensors", model.state_dict())
 
 
-def snapshots(folder: Path, model: HVAE) -> Iterator[tuple[int, HVAE]]:
-    "Step and model at each moment of the run in `folder`, a model like `model`; none if none."
+def snapshots(
+    folder: Path,  # of a run
+    model: HVAE,  # like the run's
+    every: int = 1,  # so many moments apart, the last among them
+) -> Iterator[tuple[int, HVAE]]:
+    "Step and model at the moments that a run has kept; none if none."
     moment = deepcopy(model)
-    for path in sorted((folder / "snapshots").glob("*.safetensors")):
+    for path in sorted((folder / "snapshots").glob("*.safetensors"))[::-every][::-1]:
         moment.load_state_dict(load_state(path))
         yield int(path.stem), moment
