@@ -21,14 +21,24 @@ from genpapers.base.parameters import declared_parameters
 
 README = "install.html"  # the page of nbs/index.ipynb; the site opens with one of its own
 PAGES = [README, *(relative(p).replace(".ipynb", ".html") for p in NOTEBOOKS)]
-MISSING = "[...document.images].filter(i => !i.naturalWidth).map(i => i.src.slice(0, 100))"
-SIZE = "(r => r.width * r.height)(m.getBoundingClientRect())"
-FLAT = f"[...document.querySelectorAll('math')].filter(m => !{SIZE}).length"
+LOOK = """() => {
+    const raw = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+    const prose = [];
+    while (raw.nextNode())
+        if (!raw.currentNode.parentElement.closest('pre, code, math, script'))
+            prose.push(raw.currentNode.data);
+    const area = m => (r => r.width * r.height)(m.getBoundingClientRect());
+    return {
+        prose: prose.join(''),
+        missing: [...document.images].filter(i => !i.naturalWidth).map(i => i.src.slice(0, 100)),
+        flat: [...document.querySelectorAll('math')].filter(m => !area(m)).length,
+        title: document.querySelector('h1')?.innerText.trim() ?? '',
+    };
+}"""
 TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-STRIPPED = "m.querySelectorAll('pre, code, math').forEach(e => e.remove())"
-COPY = "const m = document.querySelector('main').cloneNode(true)"
-PROSE = f"(() => {{ {COPY}; {STRIPPED}; return m.textContent }})()"
 FOUND = ".smalldocs-search-results a"
+WIDE, NARROW = 1400, 390  # pixels of a window
+PARTS = 6  # of the pages, so that workers share them
 RAW = ("$$", r"\(", r"\[", "#|", "{target=", "<!--")
 
 
@@ -61,7 +71,9 @@ def browser():
 @pytest.fixture
 def page(browser):
     "A page of a browser without a network; what goes wrong is noted in `page.faults`."
-    context = browser.new_context(viewport={"width": 1400, "height": 900}, offline=True)
+    context = browser.new_context(
+        viewport={"width": WIDE, "height": 900}, offline=True, reduced_motion="reduce"
+    )
     context.set_default_timeout(120_000)  # a machine that tests is busy
     page = context.new_page()
     page.faults = []
@@ -83,18 +95,18 @@ def page(browser):
 
 
 def faults(page, url: str) -> list[str]:
-    "What is wrong with a page, in a wide and in a narrow window."
+    "What is wrong with a page, in a wide and in a narrow window; the next page begins in the last."
     page.faults.clear()
-    page.set_viewport_size({"width": 1400, "height": 900})
     page.goto(url)
-    prose = page.evaluate(PROSE)
-    found = [f"shows {raw} raw" for raw in RAW if raw in prose]
-    found += [f"picture {src} is empty" for src in page.evaluate(MISSING)]
-    found += ["formula without size"] if page.evaluate(FLAT) else []
-    found += ["no title"] if not page.locator("h1").first.inner_text().strip() else []
-    for width in (1400, 420):
-        page.set_viewport_size({"width": width, "height": 900})
-        found += [f"wider than a window of {width}"] if page.evaluate(TOO_WIDE) > 0 else []
+    look = page.evaluate(LOOK)
+    found = [f"shows {raw} raw" for raw in RAW if raw in look["prose"]]
+    found += [f"picture {src} is empty" for src in look["missing"]]
+    found += ["formula without size"] if look["flat"] else []
+    found += ["no title"] if not look["title"] else []
+    width = page.viewport_size["width"]
+    for w in (width, WIDE + NARROW - width):
+        page.set_viewport_size({"width": w, "height": 900})
+        found += [f"wider than a window of {w}"] if page.evaluate(TOO_WIDE) > 0 else []
     return found + page.faults
 
 
@@ -131,8 +143,10 @@ def test_every_link_leads_somewhere(site):
     assert not broken, "\n".join(broken)
 
 
-def test_every_page_is_whole(site, page):
-    found = {name: wrong for name in PAGES if (wrong := faults(page, f"{(site / name).as_uri()}"))}
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_page_is_whole(site, page, part):
+    urls = {name: (site / name).as_uri() for name in PAGES[part::PARTS]}
+    found = {name: wrong for name, url in urls.items() if (wrong := faults(page, url))}
     assert not found, "\n".join(f"{name}: {'; '.join(wrong)}" for name, wrong in found.items())
 
 
@@ -204,20 +218,49 @@ def test_an_explorer_works_without_a_kernel(site, page, name):
     assert explorer.locator("figcaption").inner_text() and "undefined" not in "".join(seen)
 
 
-LOOKED_AT = ("index", "start", "commands", "claims", "comparison", "train/loop")
+PAPERS = tuple(paper.name for paper in available_papers())
+GUIDES = tuple(p.stem for p in NOTEBOOKS if p.parent == ROOT / "nbs" and p.stem not in PAPERS)
+LOOKED_AT = ("index", "install", *PAPERS, *sorted(set(GUIDES) - {"index"}), "train/loop")
+# Of the elements with words of their own, one of each look: what is behind them, and their letters.
+LOOKS = """[...document.querySelectorAll('body *')].reduce((seen, e) => {
+    if ([...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) && e.checkVisibility()) {
+        const s = getComputedStyle(e), key = [s.color, s.fontSize, s.fontWeight, e.localName];
+        for (let up = e; up; up = up.parentElement) {
+            const { backgroundColor, opacity } = getComputedStyle(up);
+            key.push(opacity);
+            if (backgroundColor !== 'rgba(0, 0, 0, 0)') { key.push(backgroundColor); break; }
+        }
+        if (!seen.has(key.join())) seen.set(key.join(), e);
+    }
+    return seen;
+}, new Map()).values()"""
+STRUCTURE = "axe.run({resultTypes: ['violations'], rules: {'color-contrast': {enabled: false}}})"
+COLOURS = (
+    f"axe.run({{include: [...{LOOKS}]}}, {{resultTypes: ['violations'], runOnly: ['cat.color']}})"
+)
+BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+LIGHT, DARK = "rgb(255, 255, 255)", "rgb(33, 37, 41)"
 
 
-@pytest.mark.parametrize("scheme", ("light", "dark"))
-def test_axe_finds_nothing_serious(site, page, scheme):
-    page.emulate_media(color_scheme=scheme)
-    found = []
-    papers = [paper.name for paper in available_papers()]
-    for name in (*LOOKED_AT, *papers[: None if scheme == "light" else 2]):  # colours are shared
-        page.goto((site / f"{name}.html").as_uri())
-        for violation in Axe().run(page).response["violations"]:
-            if violation["impact"] in ("serious", "critical"):
-                places = [node["html"][:100] for node in violation["nodes"][:3]]
-                found.append(f"{name}: {violation['id']}: {', '.join(places)}")
+def serious(page, run: str) -> list[str]:
+    "What axe-core finds that is serious, or critical."
+    violations = page.evaluate(f"{run}.then(found => found.violations)")
+    return [
+        f"{v['id']}: {', '.join(node['html'][:100] for node in v['nodes'][:3])}"
+        for v in violations
+        if v["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("name", LOOKED_AT)
+def test_axe_finds_nothing_serious(site, page, name):
+    "The structure once; in light and in dark the colours of every look that words have."
+    page.goto((site / f"{name}.html").as_uri())
+    page.evaluate(Axe().axe_script)
+    found = serious(page, STRUCTURE) + serious(page, COLOURS)
+    page.locator(".quarto-color-scheme-toggle").first.evaluate("e => e.click()")
+    page.wait_for_function(f"{BACKGROUND} === '{DARK}'")
+    found += [f"dark, {words}" for words in serious(page, COLOURS)]
     assert not found, "\n".join(found)
 
 
@@ -247,9 +290,7 @@ def test_search_puts_papers_and_guides_first(site, page):
     page.goto((site / "index.html").as_uri())
     for words, first in (("symvae", "symvae.html"), ("polymnist", "polymnist.html")):
         page.locator("input[type=search]").first.fill(words)
-        page.wait_for_function(
-            f"document.querySelector('{FOUND}')?.href.includes('{first}')"
-        )
+        page.wait_for_function(f"document.querySelector('{FOUND}')?.href.includes('{first}')")
     assert page.locator(FOUND).count() > 3 and not page.faults
 
 
@@ -282,14 +323,12 @@ def test_a_parameter_is_no_function(site):
 
 
 def test_dark_mode_switches_and_stays(site, page):
-    background = "getComputedStyle(document.body).backgroundColor"
     page.goto((site / "index.html").as_uri())
-    light = page.evaluate(background)
+    light = page.evaluate(BACKGROUND)
     page.locator(".quarto-color-scheme-toggle").first.click()
-    page.wait_for_function(f"{background} != '{light}'")
+    page.wait_for_function(f"{BACKGROUND} != '{light}'")
     page.goto((site / "nfpi" / "fpi.html").as_uri())
-    dark = page.evaluate(background)
-    assert light == "rgb(255, 255, 255)" and dark == "rgb(33, 37, 41)"
+    assert light == LIGHT and page.evaluate(BACKGROUND) == DARK
     assert page.locator("math").first.evaluate("m => getComputedStyle(m).color") == page.evaluate(
         "getComputedStyle(document.body).color"
     )

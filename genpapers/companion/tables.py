@@ -71,7 +71,9 @@ def html_table(rows: list[dict]) -> str:
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
 
 # %% ../../nbs/companion/tables.ipynb #tb00000b
-_TOP = ' style="text-align: left; vertical-align: top"'  # JupyterLab would have it otherwise
+# JupyterLab would have it otherwise
+_TOP = ' style="text-align: left; vertical-align: top"'
+_LIST = ' style="margin: 0; padding-left: 1.1em"'
 
 
 def with_code(text: str) -> str:
@@ -110,8 +112,8 @@ def found_for(finding: dict) -> str:
     "What was found for a claim, a line for each quantity and for what a reader wants to know."
     lines = [_line(q) for q in finding.get("quantities", ())]
     lines += [with_code(words) for words in in_words(finding["ours"]).split("<br>") if words]
-    one = lines[0] if len(lines) == 1 else "".join(f"<li>{line}</li>" for line in lines)
-    return f"<ul>{one}</ul>" if len(lines) > 1 else one if lines else ""
+    one = "".join(f"<li>{line}</li>" for line in lines) if len(lines) > 1 else "".join(lines)
+    return f"<ul{_LIST}>{one}</ul>" if len(lines) > 1 else one
 
 
 def claims_table(

@@ -59,7 +59,7 @@ _PIECES = {  # paper -> figure, its size, and the piece of it: left, top, right,
     "symvae": ("limiting", (1198, 856), (14, 43, 301, 215)),
     "polymnist": ("generated_main-real", (1008, 595), (56, 73, 511, 361)),
     "flics_digits": ("exchange", (1200, 180), (84, 62, 396, 144)),
-    "flics_fashion": ("shares", (810, 349), (130, 48, 520, 284)),
+    "flics_fashion": ("shares", (810, 349), (109, 43, 443, 242)),
     "nfpi": ("fpi", (743, 760), (30, 190, 716, 602)),
     "amr": ("triangles", (1096, 586), (12, 36, 1084, 547)),
 }
@@ -112,7 +112,7 @@ toc: false
 claims, in minutes on a laptop. Behind it are small functions, each on a page that derives,
 implements and tests one idea.</p>
 
-<p class="lead">{count}: <a href="claims.html">every claim and its rule</a>.</p>
+<p class="lead">{count} (<a href="claims.html">each with its rule</a>).</p>
 
 <p class="doors"><a class="btn btn-primary" href="start.html">The first five minutes</a>
 <a class="btn btn-outline-primary" href="install.html">Install and run</a>

@@ -15,8 +15,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import torch
-from ipywidgets import HTML, Box, Button, HBox, Image, Layout, Play, ToggleButtons, VBox, Widget
-from ipywidgets import jslink
+from ipywidgets import HTML, Box, Button, Checkbox, HBox, Image, Layout, Play, ToggleButtons
+from ipywidgets import VBox, Widget, jslink
 from matplotlib import get_data_path
 from matplotlib.figure import Figure
 from PIL import Image as Picture
@@ -164,13 +164,15 @@ class Explorer(HBox):
         for control in controls.values():
             control.observe(self.redraw, "value")
         style = "line-height: 1.4; margin-bottom: 0.5em"
-        shown = [HTML(f"<div style='{style}'>{caption}</div>")]
+        shown = [_row(HTML(f"<div style='{style}'>{caption}</div>"))]
         for name, control in controls.items():
-            shown.append(control)
+            shown.append(_row(control))
             if name == playing:
-                shown.append(_player(control))
-        left = VBox(shown, layout=Layout(flex="0 1 21em", min_width="19em"))
-        right = Box([self.picture], layout=Layout(flex="1 1 22em", min_width="0"))
+                shown.append(_row(_player(control)))
+        # where there is no room for both beside each other, the controls take the whole width
+        few = Layout(flex="1 1 21em", min_width="19em", flex_flow="row wrap")
+        left = Box(shown, layout=few)
+        right = Box([self.picture], layout=Layout(flex="3 1 22em", min_width="0"))
         layout = Layout(align_items="center", flex_flow="row wrap", width="100%")
         super().__init__([left, right], layout=layout)
 
@@ -203,6 +205,14 @@ class Explorer(HBox):
         if self.choices:
             bundle[STILL] = self.frames()
         return super()._repr_mimebundle_(**kwargs) | bundle
+
+
+def _row(control: Widget) -> Widget:
+    "A control in a row of its own; what is to be ticked shares one."
+    if isinstance(control, Checkbox):
+        control.indent, control.layout = False, Layout(width="auto", margin="0 1em 0 2px")
+        return control
+    return VBox([control], layout=Layout(flex="1 0 100%"))
 
 
 def _player(slider: Widget) -> Play:
