@@ -6,6 +6,7 @@
 __all__ = ['INDEX', 'pack_models', 'fetch_models', 'fetch_sentence']
 
 # %% ../../nbs/companion/models.ipynb #mdl00003
+import hashlib
 import re
 import tempfile
 import urllib.request
@@ -120,9 +121,14 @@ def _index(source: str, sha256: str | None) -> list[dict]:
 def _take_in(source: str, model: dict, root: Path) -> tuple[dict, bool]:
     "Fetch, compare and import a model; its record, and whether it was new."
     content = _bytes_of(source, model["file"], model["bytes"])
+    if hashlib.sha256(content).hexdigest() != model["sha256"]:
+        raise UserError(
+            f"{model['file']} of {source} is damaged: its SHA-256 is not the one in {INDEX}; "
+            "copy the archive again, or make it again with genpapers pack-models"
+        )
     with tempfile.TemporaryDirectory() as aside:
         file = write_atomically(Path(aside) / model["file"], content)
-        _, record, new = import_run(file, root, sha256=model["sha256"])
+        _, record, new = import_run(file, root)
     return record, new
 
 
