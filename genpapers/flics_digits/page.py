@@ -88,7 +88,6 @@ _SMOKE = _SMALL | {
 }
 _QUICK = _SMALL | {
     "channels": 8,
-    "stepsize": 2e-3,
     "niterations": 1000,
     "score_images": 1000,
     "judge_steps": 600,

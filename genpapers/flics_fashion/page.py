@@ -65,20 +65,18 @@ QUANTITIES = {c.name: [q.quantity for q in c.conditions] for c in _CLAIMS}
 _STUDENTS = {"nz0": [4, 8, 12, 16], "nz1": [8, 16, 24, 32]}
 _WAYS = ["discriminative", "distillation", "symmetric", "cooperative", "baseline"]
 _SMALL = _STUDENTS | {"methods": _WAYS, "dataset": "mnist5k", "seeds": 1, "channels": [1, 2, 4, 8]}
-_SMALL |= {"exchange_from": 0.4}
+_SMALL |= {"exchange_from": 0.5, "stepsize": 3e-3, "sigma_init": 0.25}
 _SMOKE = _SMALL | {
     "examples_per_class": [1, 2],
     "batch_size": 10,
     "baseline_batch_size": 20,
-    "stepsize": 1e-3,
     "niterations": 3,
 }
 _QUICK = _SMALL | {
     "examples_per_class": [10, 50],
     "batch_size": 20,
     "baseline_batch_size": 80,
-    "stepsize": 3e-3,
-    "niterations": 120,
+    "niterations": 160,
 }
 _HOUR = _SMALL | {
     "dataset": "fashion_mnist",
@@ -86,7 +84,6 @@ _HOUR = _SMALL | {
     "examples_per_class": [10, 50, 500],
     "batch_size": 20,
     "baseline_batch_size": 80,
-    "stepsize": 1e-3,
     "niterations": 800,
 }
 _PAPER = _STUDENTS | {
@@ -99,6 +96,7 @@ _PAPER = _STUDENTS | {
     "baseline_batch_size": 1024,
     "exchange_from": 0.0,
     "stepsize": 1e-4,
+    "sigma_init": 1.0,
     "niterations": 200_000,
 }
 
@@ -126,6 +124,7 @@ PAPER = Paper(
         "nz1": Range(1, 4096),
         "channels": Range(1, 512),
         "stepsize": Range(1e-7, 1.0),
+        "sigma_init": Range(1e-3, 10.0),
     },
     claims=_CLAIMS,
     figures={

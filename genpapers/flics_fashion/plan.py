@@ -76,7 +76,7 @@ def plan(p: SimpleNamespace) -> list[RunSpec]:
     parts = {split: load(source_of(p), split, p.data_dir) for split in ("train", "test")}
     _check_shares(p, parts["train"])
     _check_batches(p, parts["train"])
-    names = ("nz0", "nz1", "channels", "stepsize", "niterations")
+    names = ("nz0", "nz1", "channels", "stepsize", "sigma_init", "niterations")
     given, specs = {name: getattr(p, name) for name in names}, []
     name = parts["train"].name
     digests = {name: parts["train"].digest, f"{name}/test": parts["test"].digest}

@@ -6,11 +6,12 @@
 __all__ = ['shares', 'StudentBatches', 'SharedBatches', 'fractions_right', 'observed', 'build']
 
 # %% ../../nbs/flics_fashion/training.ipynb #fft00003
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.batches import Batches, generator_for
 from ..data.pixels import unit
@@ -103,13 +104,20 @@ def _make_batches(config: dict, data: Images, context: Context) -> Callable[[int
     return StudentBatches(tensors, rows, config["batch_size"], context.seed)
 
 
+def _make_students(config: dict, n_classes: int, device: torch.device) -> list[Student]:
+    "The students on their device; weights from torch's own generator."
+    students = []
+    for nz0, nz1, n in zip(config["nz0"], config["nz1"], config["channels"]):
+        student = on_device(Student(nz0, nz1, n, n_classes), device)
+        nn.init.constant_(student.x.lsigma, math.log(config["sigma_init"]))
+        students.append(student)
+    return students
+
+
 def build(config: dict, context: Context) -> Training:
     "The training that a configuration (see `plan`) describes; weights from torch's own generator."
     data, test = (_loaded(config, split, context) for split in ("train", "test"))
-    sizes, students = zip(config["nz0"], config["nz1"], config["channels"]), []
-    for nz0, nz1, n in sizes:
-        student = Student(nz0, nz1, n, len(data.classes))
-        students.append(on_device(student, context.device))
+    students = _make_students(config, len(data.classes), context.device)
     how = config["method"], config["stepsize"], context.seed, config["alone"]
     game = Students(students, *how)
     images, labels = test.images.to(context.device), test.labels.to(context.device)
