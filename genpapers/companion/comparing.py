@@ -103,7 +103,7 @@ def numbers(a: Side, b: Side) -> list[dict]:
             values = side.last.get(name)
             row[side.name] = with_interval(values) if values else ""
             means += [float(np.mean(values))] if values else []
-        both = len(means) == 2
+        both = len(means) == 2 and np.isfinite(means).all()
         rows.append(row | {"difference": f"{means[1] - means[0]:+.4g}" if both else ""})
     return rows
 
