@@ -6,9 +6,7 @@
 __all__ = ['Score', 'of_cases', 'over_seeds', 'per_class', 'show_dots', 'accuracy_dots', 'show_heat', 'heat_maps']
 
 # %% ../../nbs/pictures/scores.ipynb #scr00003
-import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -28,9 +26,6 @@ class Score(NamedTuple):
     seeds: tuple[float, ...] = ()  # what it is the mean of
 
 
-_Z = NormalDist().inv_cdf(0.975)  # standard deviations
-
-
 def of_cases(
     fraction: float,  # in [0, 1]
     n: int,  # cases
@@ -38,10 +33,9 @@ def of_cases(
     "A fraction of n cases with its 95 % interval (Wilson, 1927)."
     if not n:
         return Score(fraction, 0.0, 1.0)
-    p, z2 = round(fraction * n) / n, _Z**2
-    centre = (2 * n * p + z2) / (2 * (n + z2))
-    half = _Z * math.sqrt(4 * n * p * (1 - p) + z2) / (2 * (n + z2))
-    low, high = centre - half if p > 0 else 0.0, centre + half if p < 1 else 1.0
+    from scipy.stats import binomtest  # takes long to load
+
+    low, high = binomtest(round(fraction * n), n).proportion_ci(method="wilson")
     return Score(fraction, min(low, fraction), max(high, fraction))
 
 
@@ -110,23 +104,6 @@ def accuracy_dots(
         legend_above(fig, looks)
     return fig
 
-# %% ../../nbs/pictures/scores.ipynb #scr00014
-_LETTER = 0.06  # inches
-_LUMINANCE = np.array((0.2126, 0.7152, 0.0722))  # of red, green and blue (W3C)
-
-
-def _write_into(
-    ax: Axes,
-    place: tuple[int, int],  # row and column of a cell
-    words: str,
-    colour: tuple[float, ...],  # of the cell
-) -> None:
-    "Words in the middle of a cell, dark where it is bright."
-    rgb = np.array(colour[:3])
-    linear = np.where(rgb <= 0.03928, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    ink, (row, column) = "0.15" if linear @ _LUMINANCE > 0.408 else "w", place
-    ax.text(column + 0.5, row + 0.5, words, ha="center", va="center", fontsize=7, color=ink)
-
 # %% ../../nbs/pictures/scores.ipynb #scr00011
 @styled
 def show_heat(
@@ -139,17 +116,14 @@ def show_heat(
     words: np.ndarray | None = None,  # (R, C), written into the cells
 ) -> None:
     "Draw a table on an axis as a heat map."
-    cells, (height, width) = ax.pcolormesh(table, norm=norm, cmap=cmap), table.shape
-    ax.set(xlim=(0, width), ylim=(height, 0))
-    named = max(table.shape) <= 20
-    for axis, labels in ((ax.xaxis, columns), (ax.yaxis, rows)):
-        axis.set_ticks(np.arange(len(labels)) + 0.5 if named else [], labels if named else [])
-    inches = 0.8 * ax.figure.get_figwidth() / ax.get_gridspec().ncols / width  # of a cell
-    if named and _LETTER * max(map(len, columns)) > inches:
-        ax.tick_params(axis="x", labelrotation=90)
-    for place in np.ndindex(table.shape if words is not None else 0):
-        _write_into(ax, place, str(words[place]), cells.cmap(norm(table[place])))
+    import seaborn  # takes long to load
+
+    names = {"yticklabels": rows, "xticklabels": columns} if max(table.shape) <= 20 else {}
+    names = names or {"yticklabels": False, "xticklabels": False}
+    seaborn.heatmap(table, ax=ax, norm=norm, cmap=cmap, cbar=False, annot=words, fmt="",
+                    annot_kws={"fontsize": 7}, **names)  # fmt: skip
     ax.tick_params(length=0)
+    ax.tick_params(axis="y", labelrotation=0)
     ax.spines[:].set_visible(False)
 
 

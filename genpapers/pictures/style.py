@@ -36,7 +36,7 @@ def class_colours(n: int) -> list[tuple[float, float, float]]:
     "n colours, as red, green and blue in [0, 1]: of tab10, else of tab20, else around the wheel."
     if n <= 20:
         return list(matplotlib.colormaps["tab10" if n <= 10 else "tab20"].colors[:n])
-    from seaborn import husl_palette  # loads all of scipy's statistics
+    from seaborn import husl_palette  # takes long to load
 
     return list(husl_palette(n))
 
