@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..base.files import UserError, lock_of, read_json
-from .findings import claim_cells
+from .findings import claim_cells, read_results
 from .reproduce import Job, Outcome
 
 # %% ../../nbs/companion/tables.ipynb #tb000005
@@ -70,10 +70,9 @@ def html_table(rows: list[dict]) -> str:
 def results_of(folder: Path) -> dict:
     "The content of a paper's results.json, empty when there is none that can be read."
     try:
-        results = read_json(folder / "results.json")
+        return read_results(folder / "results.json")
     except UserError:
         return {}
-    return results if isinstance(results, dict) else {}
 
 
 def _claim_rows(results: dict) -> list[dict]:
