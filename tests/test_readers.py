@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -22,16 +23,23 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import save_file
 
-from genpapers.base.files import UserError, read_json, write_atomically
+from genpapers.base.files import UserError, file_digest, project_root, read_json, write_atomically
+from genpapers.base.paper import find_paper
 from genpapers.base.parameters import parameters_cell
 from genpapers.companion.cli import main
+from genpapers.companion.findings import recomputed
+from genpapers.companion.ledger import entries, find_reproductions
+from genpapers.companion.receiving import import_run, import_sentence
+from genpapers.companion.sharing import RUN_FILES
 from genpapers.data import colour, dsprites, sources
 from genpapers.data.folder import load_folder
 from genpapers.data.planar import published_map
 from genpapers.nfpi.classifier import classifier_weights
 from genpapers.nfpi.published import published_flow
+from genpapers.polymnist.foreign import load_foreign
 from genpapers.train.checkpoint import load_state, save_state
 from genpapers.train.loop import cut_metrics, read_metrics
+from genpapers.train.runs import _read_answers
 from genpapers.train.specs import FILES, finish, finished_record
 
 TRIES = int(os.environ.get("GENPAPERS_TRIES", 10))  # damaged versions of a file
@@ -175,8 +183,26 @@ FOREIGN = (
 )
 
 
+OTHERS = None, -1, 0.5, "x", [], {}, [{}], True, float("inf")
+
+
+def altered(value: object, chance: random.Random) -> object:
+    "Nested lists and dictionaries, somewhere in which stands another value, or one is missing."
+    if not (value and isinstance(value, dict | list) and chance.random() < 0.8):
+        return chance.choice(OTHERS)
+    value = value.copy()
+    key = chance.choice(list(value) if isinstance(value, dict) else range(len(value)))
+    if chance.random() < 0.2:
+        del value[key]
+    else:
+        value[key] = altered(value[key], chance)
+    return value
+
+
 def damaged(whole: bytes, chance: random.Random) -> bytes:
-    "A file that was cut, had bits turned or a block emptied, or is another."
+    "A file that was cut, had bits turned or a block emptied, or is another; JSON of another form."
+    if whole[:1] == b"{" and chance.random() < 0.5:
+        return json.dumps(altered(json.loads(whole), chance)).encode()
     kind, size = chance.randrange(5), len(whole)
     if kind == 0:
         return whole[: chance.randrange(size)]
@@ -309,6 +335,86 @@ def other_readers(folder: Path) -> Iterator[Reader]:
     yield folder / "a.ckpt", partial(published_flow, folder / "a.ckpt")
 
 
+RECORD = {
+    "paper": "toy",
+    "name": "dots",
+    "entry": "genpapers.nfpi.training:build_flow",
+    "config": {"niterations": 30},
+    "seed": 0,
+    "data": {"mnist5k": "0" * 64},
+    "needs": {"flow": "0" * 16},
+    "device": "cpu",
+    "devices": 1,
+    "precision": "float32",
+    "code": "0" * 64,
+    "versions": {"torch": "2.0", "numpy": "2.0"},
+}
+
+
+def packed(folder: Path) -> Path:
+    "The files of a run's folder, their digests made anew, as an archive in it."
+    digests = {name: file_digest(folder / name) for name in FILES if (folder / name).is_file()}
+    (folder / "done.json").write_text(json.dumps({"seconds": 1.5, "digests": digests}))
+    with zipfile.ZipFile(folder / "packed.zip", "w") as archive:
+        for name in RUN_FILES:
+            archive.write(folder / name, name)
+    return folder / "packed.zip"
+
+
+def import_anew(archive: Path) -> None:
+    "Import an archive where nothing is, and say what has come."
+    with TemporaryDirectory() as runs:
+        import_sentence(*import_run(archive, runs))
+
+
+def received_readers(folder: Path) -> Iterator[Reader]:
+    "What others send: archives, files in them, generators; and what a paper's results say."
+    run = lay_out_run(folder / "sent")
+    (run / "config.json").write_text(json.dumps(RECORD))
+    for name in FILES:
+        yield run / name, lambda: import_anew(packed(run))
+    yield packed(run), partial(import_anew, run / "packed.zip")
+    torch.jit.save(torch.jit.script(Segments()), folder / "a.pt")
+    yield folder / "a.pt", partial(load_foreign, folder / "a.pt")
+    with zipfile.ZipFile(folder / "a.pt2", "w") as archive:
+        for name, content in (("models/model.json", "{}"), ("archive_format", "none")):
+            archive.writestr(f"a/{name}", content)
+    yield folder / "a.pt2", partial(load_foreign, folder / "a.pt2")
+    answers = write_atomically(folder / "precision.json", '{"a": {"precision": "float32"}}')
+    yield answers, partial(_read_answers, answers)
+    results = (project_root() / "figures" / "mnist_style" / "results.json").read_bytes()
+    path = write_atomically(folder / "figures" / "mnist_style" / "results.json", results)
+    yield path, partial(read_all_results, folder / "figures")
+
+
+class Segments(torch.nn.Module):
+    "A generator of segmentations from digits."
+
+    def forward(self, c: torch.Tensor) -> torch.Tensor:
+        return (c[:, :1, None, None] > 0).float().expand(-1, 1, 28, 28)
+
+
+def read_all_results(figures: Path) -> None:
+    "All that commands and pages read of the results below a folder."
+    for found in find_reproductions(figures):
+        entries([found])
+        recomputed(found.results, find_paper(found.paper))
+
+
+SURE = {  # the end of a path, and what must be refused there
+    "mosaics/labels.npz": npz(train=np.array(["a"] * 4)),
+    "shards/a.npz": npz(data=np.zeros((2, 5), np.uint8), labels=np.zeros(3)),
+    "shards/b.npz": npz(data=np.zeros((1, 3, 16, 16), np.uint8), labels=np.zeros(1, np.int64)),
+    dsprites._FILE: npz(imgs=np.zeros((3, 64, 64), np.uint8)),
+    "table.csv": b"file,hat\na.png," + b"1" * 200_000,
+    "alone/config.json": b"[" * 100_000,
+    "sent/config.json": json.dumps(RECORD | {"devices": "2"}).encode(),
+    "precision.json": b'{"a": {}}',
+    "a.ipynb": b'{"cells": [{"metadata": 1}]}',
+    "a.pt": zipped(b"text").replace(b"a.txt", b"\xff\xff.py"),
+}
+
+
 def check_said(path: Path, read: Callable, by_digest: bool) -> None:
     "A reader returns, or says one sentence: which file or folder, why, and what to do."
     try:
@@ -324,6 +430,7 @@ def check_said(path: Path, read: Callable, by_digest: bool) -> None:
 
 
 READERS = idx_readers, colour_readers, picture_readers, run_readers, other_readers
+READERS += (received_readers,)
 
 
 @pytest.mark.parametrize("kind", READERS)
@@ -335,7 +442,7 @@ def test_no_reader_fails_without_a_sentence(kind, tiny, tmp_path, monkeypatch):
     for path, read in kind(tmp_path, tiny) if kind is idx_readers else kind(tmp_path):
         whole = path.read_bytes()
         by_digest = (
-            path.suffix in (".mat", ".ckpt")
+            path.suffix in (".mat", ".ckpt", ".pt2")
             or "py" in path.parent.name
             or path.parent.name == "run"
         )
@@ -344,6 +451,10 @@ def test_no_reader_fails_without_a_sentence(kind, tiny, tmp_path, monkeypatch):
         for _ in range(TRIES):
             path.write_bytes(content := damaged(whole, chance))
             check_said(path, read, by_digest and content != whole and path.name != "done.json")
+        for end, content in SURE.items():
+            if path.as_posix().endswith(end):
+                path.write_bytes(content)
+                check_said(path, read, True)
         path.unlink()
         path.mkdir()
         check_said(path, read, False)

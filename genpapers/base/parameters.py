@@ -39,7 +39,7 @@ def notebook_cells(notebook: str | Path) -> list[dict]:
     try:
         cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
         return [c | {"source": "".join(c["source"])} for c in cells]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as e:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as e:
         raise UserError(
             f"{notebook} is no notebook that can be read ({e}); after a merge that stopped, "
             f"nbdev_fix {notebook} makes it one, else take it from the repository again"

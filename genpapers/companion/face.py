@@ -9,9 +9,10 @@ __all__ = ['figures', 'papers', 'parameters', 'claims']
 from dataclasses import replace
 from pathlib import Path
 
-from ..base.files import UserError, read_json, user_path
+from ..base.files import UserError, user_path
 from ..base.paper import Paper, available_papers, find_paper
 from ..base.parameters import Parameter, declared_parameters
+from .findings import read_results
 from .ledger import entries, find_reproductions
 from .reproduce import make_job, run_jobs
 
@@ -26,7 +27,7 @@ def figures(
     (outcome,) = run_jobs([job])
     if outcome.state not in ("done", "unchanged"):
         raise UserError(outcome.message or f"{paper} was {outcome.state}")
-    drawn = read_json(job.figures / "results.json").get("figures", {})
+    drawn = read_results(job.figures / "results.json").get("figures", {})
     return {name: job.figures / facts["file"] for name, facts in drawn.items()}
 
 

@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['MARKS', 'finding', 'cell_text', 'in_words', 'with_interval', 'measured', 'quantity_in_words', 'n_seeds',
-           'verdict_in_words', 'reason', 'claim_cells', 'checked', 'recomputed']
+           'verdict_in_words', 'reason', 'claim_cells', 'checked', 'recomputed', 'read_results']
 
 # %% ../../nbs/companion/findings.ipynb #fin00002
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from ..base.files import UserError
-from ..base.paper import Claim, Paper
+from ..base.files import UserError, read_json, reading
+from ..base.paper import SCALES, Claim, Paper
 from ..base.rules import Condition, decide, interval, met
 
 # %% ../../nbs/companion/findings.ipynb #fin00003
@@ -183,7 +184,9 @@ def checked(found: dict, scale: str, claim: Claim | None) -> dict:
         "stated": found["verdict"],
         "computed again": verdict,
         "from": "; ".join(quantity_in_words(q) for q in found["quantities"]),
-        "rule": "as on the page" if claim and claim.digest == found["rule_digest"] else "changed",
+        "rule": "as on the page"
+        if claim and claim.digest == found.get("rule_digest")
+        else "changed",
     }
 
 
@@ -191,3 +194,28 @@ def recomputed(results: dict, paper: Paper) -> list[dict]:
     "A row for every claim of a results.json: stated and computed again, and from which numbers."
     claims = {c.name: c for c in paper.claims}
     return [checked(f, results["scale"], claims.get(f["name"])) for f in results["claims"]]
+
+
+def _check_results(results: dict) -> None:
+    "An exception where what is read of a results.json is not in it or of another kind."
+    figures, wall = results.get("figures", {}), results.get("wall_seconds", {})
+    str.strip(results.get("paper", ""))
+    results.get("parameters", {}).items()
+    sum((wall.get("notebook", 0), *wall.get("training", {}).values()))
+    for facts in figures.values():
+        Path(facts["file"])
+    for run in results.get("runs", {}).values():
+        str.strip(run["key"])
+    for claim in results.get("claims", ()):
+        SCALES.index(results["scale"])
+        claim_cells(claim)
+        checked(claim, results["scale"], None)
+        figures.get(claim.get("figure"))
+
+
+def read_results(path: Path) -> dict:
+    "What a results.json says; one that is damaged, or that no notebook wrote, is a `UserError`."
+    results = read_json(path)
+    with reading(path, "remove it and run the notebook again"):
+        _check_results(results)
+    return results

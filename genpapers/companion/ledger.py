@@ -14,11 +14,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ..base.files import read_json, write_json
+from ..base.files import write_json
 from ..base.paper import PAPERS, SCALES, Claim, Paper, find_paper
 from ..base.parameters import PLACES
 from .reproduce import execution_name, make_job
-from .findings import cell_text, claim_cells, reason, verdict_in_words
+from genpapers.companion.findings import (
+    cell_text,
+    claim_cells,
+    read_results,
+    reason,
+    verdict_in_words,
+)
 from .tables import card_table, folded, found_for, with_code
 
 # %% ../../nbs/companion/ledger.ipynb #ld000005
@@ -84,7 +90,7 @@ def find_reproductions(figures: Path) -> list[Reproduction]:
     in a folder of its own; broken: a `UserError`."""
     found = []
     for path in figures.rglob("results.json"):
-        results = read_json(path)
+        results = read_results(path)
         if results.get("paper") in PAPERS and "claims" in results:
             subfolder = path.parent.parent.relative_to(figures).as_posix()
             found.append(Reproduction(path, subfolder, results))

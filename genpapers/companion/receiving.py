@@ -27,6 +27,7 @@ from ..train.specs import FILES, code_of, finished_seconds, key_of
 
 # %% ../../nbs/companion/receiving.ipynb #rc000005
 LIMIT = 4 * 10**9  # bytes of an archive, and of what is in it
+_AGAIN = "have it exported again"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", re.ASCII)  # of a paper, a run or a picture
 
 
@@ -41,11 +42,11 @@ def _check_contents(infos: list[ZipInfo], limit: float) -> None:
     "Refuse an archive by its table of contents; the first thing wrong is a `ShareError`."
     for info in infos:
         if not _is_known(info.orig_filename):
-            raise ShareError(f"{info.orig_filename!r} is not a file of a run")
+            raise ShareError(f"{info.orig_filename!r} is not a file of a run; {_AGAIN}")
     if sum(info.file_size for info in infos) > limit:
         raise ShareError(f"it holds more than {limit / 1e6:.1f} MB; --limit allows more")
     if "done.json" not in [info.filename for info in infos]:
-        raise ShareError("the run in it is not finished (there is no done.json)")
+        raise ShareError(f"the run in it is not finished (there is no done.json); {_AGAIN}")
 
 # %% ../../nbs/companion/receiving.ipynb #rc000008
 def _unpack(archive: ZipFile, folder: Path) -> None:
@@ -61,14 +62,15 @@ def _checked_record(folder: Path) -> dict:
     "Check that an unpacked folder is a finished run; its record."
     digests = json.loads((folder / "done.json").read_text(encoding="utf-8"))["digests"]
     if set(digests) != set(FILES) or not isinstance(finished_seconds(folder), (int, float)):
-        raise ShareError("its done.json does not vouch for the files of a run")
+        raise ShareError(f"its done.json does not vouch for the files of a run; {_AGAIN}")
     record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     for word in ("paper", "name"):
         if not _NAME.fullmatch(record[word]):
-            raise ShareError(f"{record[word]!r} cannot be the {word} of a run")
+            raise ShareError(f"{record[word]!r} cannot be the {word} of a run; {_AGAIN}")
     if not {"step", "model"} <= set(load_state(folder / "checkpoint.safetensors")):
-        raise ShareError("checkpoint.safetensors is not a training's checkpoint")
+        raise ShareError(f"checkpoint.safetensors is not a training's checkpoint; {_AGAIN}")
     card(folder, record, {})  # all that is ever read of it is there
+    differences(record, folder)
     return record
 
 # %% ../../nbs/companion/receiving.ipynb #rc000010
@@ -82,7 +84,8 @@ def _move_in(aside: Path, folder: Path) -> bool:
                 os.replace(aside, folder)
                 return True
     except Timeout:
-        raise ShareError(f"{folder} is being trained here at this moment") from None
+        said = f"{folder} is being trained here at this moment"
+        raise ShareError(f"{said}; try again when it has ended") from None
     if not (folder / "done.json").exists():
         raise ShareError(
             f"{folder} holds an unfinished training with this key; finish it or remove it first"
@@ -105,19 +108,21 @@ def _open_and_check(path: Path, aside: Path, limit: float) -> dict:
     except ShareError:
         raise
     except UserError as e:
-        raise ShareError(f"{e}".replace(f"{aside}/", "").partition(";")[0]) from None
+        said = f"{e}".replace(f"{aside}/", "").partition(";")[0]
+        raise ShareError(f"{said}; {_AGAIN}") from None
     except Exception as e:
         # a disk that is full or closed to us is not the archive's fault
         if isinstance(e, OSError) and e.errno not in (None, errno.EINVAL, errno.EEXIST):
             raise
-        said = f"it is damaged, or was not written by genpapers export ({type(e).__name__}: {e})"
-        raise ShareError(said) from None
+        why = " ".join(f"{type(e).__name__}: {e}".split())[:200]
+        said = f"it is damaged, or was not written by genpapers export ({why})"
+        raise ShareError(f"{said}; {_AGAIN}") from None
 
 
 def _check_file(path: Path, limit: float, sha256: str | None) -> None:
     "Refuse a file that is not there, too large, or not the one that was sent."
     if not path.is_file():
-        raise ShareError(f"there is no file {path}")
+        raise ShareError(f"there is no file {path}; name one that genpapers export has written")
     size = path.stat().st_size
     if size > limit:
         raise ShareError(
@@ -125,7 +130,8 @@ def _check_file(path: Path, limit: float, sha256: str | None) -> None:
         )
     if sha256 and file_digest(path) != sha256.lower():
         raise ShareError(
-            f"{path} is not the file that was sent: its SHA-256 is {file_digest(path)}"
+            f"{path} is not the file that was sent: its SHA-256 is {file_digest(path)}; "
+            "have it sent again"
         )
 
 

@@ -19,7 +19,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..base.files import UserError, lock_of, read_json
-from .findings import claim_cells, in_words, measured, reason, verdict_in_words
+from genpapers.companion.findings import (
+    claim_cells,
+    in_words,
+    measured,
+    read_results,
+    reason,
+    verdict_in_words,
+)
 from .reproduce import Job, Outcome
 
 # %% ../../nbs/companion/tables.ipynb #tb000005
@@ -144,10 +151,9 @@ def _below(finding: dict) -> str:
 def results_of(folder: Path) -> dict:
     "The content of a paper's results.json, empty when there is none that can be read."
     try:
-        results = read_json(folder / "results.json")
+        return read_results(folder / "results.json")
     except UserError:
         return {}
-    return results if isinstance(results, dict) else {}
 
 
 def _claim_rows(results: dict) -> list[dict]:

@@ -7,6 +7,7 @@ __all__ = ['foreign_digest', 'load_foreign']
 
 # %% ../../nbs/polymnist/foreign.ipynb #pf000003
 import ast
+import logging
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from genpapers.polymnist.blackbox import (
 )
 
 # %% ../../nbs/polymnist/foreign.ipynb #pf000006
+_REMEDY = "give a file made with torch.jit.save or torch.export.save"
 _TOUCH_FILES = {"save", "from_file", "classes"}  # classes: made in C++, of whatever kind
 _NAMESPACES = {"aten", "prim"}  # in which torch's own operators are
 
@@ -52,10 +54,12 @@ def _refuse_files(path: Path, archive: zipfile.ZipFile) -> None:
         try:
             found = next(_words(archive.read(name).decode()), None)
         except (SyntaxError, UnicodeDecodeError) as e:
-            raise UserError(f"{path} has a source that cannot be read ({name}: {e})") from None
+            raise UserError(
+                f"{path} has a source that cannot be read ({name}: {e}); {_REMEDY}"
+            ) from None
         if found:
             raise UserError(
-                f"{path} is refused: its source {name} uses {found}, which can reach files"
+                f"{path} is refused: its source {name} uses {found}, which can reach files; {_REMEDY}"
             )
 
 # %% ../../nbs/polymnist/foreign.ipynb #pf000009
@@ -76,17 +80,24 @@ def _exported(path: Path, device: torch.device | str) -> Program:
     "The program of a file that `torch.export.save` made, its example inputs left out."
     content = without_example_inputs(path.read_bytes())
     refuse_pickles(path, BytesIO(content))
-    return program_on_device(torch.export.load(BytesIO(content)), device).module(check_guards=False)
+    logger = logging.getLogger("torch.export")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # of a damaged file it logs a traceback
+    try:
+        program = torch.export.load(BytesIO(content))
+    finally:
+        logger.setLevel(level)
+    return program_on_device(program, device).module(check_guards=False)
 
 
 def _kind_of(path: Path) -> str:
     "torchscript or export; anything else is a `UserError`."
     if not path.is_file():
-        raise UserError(f"generator_path is {path}, and no file is there")
+        raise UserError(f"generator_path is {path}, and no file is there; {_REMEDY}")
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
+    except Exception:  # whatever a damaged file leads to
         names = []
     if any("/code/" in n and n.endswith(".py") for n in names):
         return "torchscript"
@@ -94,7 +105,7 @@ def _kind_of(path: Path) -> str:
         return "export"
     raise UserError(
         f"generator_path is {path}, which is no program but a pickle or something else, and pickles"
-        " are never loaded; give a file made with torch.jit.save or torch.export.save"
+        f" are never loaded; {_REMEDY}"
     )
 
 
@@ -104,8 +115,11 @@ def _program(path: Path, device: torch.device | str) -> Program:
     read = {"torchscript": _torchscript, "export": _exported}[_kind_of(path)]
     try:
         return read(path, device)
-    except (RuntimeError, ValueError, KeyError, OSError, zipfile.BadZipFile) as e:
-        raise UserError(f"generator_path is {path}, which cannot be loaded ({_brief(e)})") from None
+    except UserError:
+        raise
+    except Exception as e:  # whatever a damaged file leads to
+        said = f"generator_path is {path}, which cannot be loaded ({_brief(e)})"
+        raise UserError(f"{said}; {_REMEDY}") from None
 
 
 def _brief(error: Exception) -> str:
@@ -123,7 +137,9 @@ def _try_out(program: Program, path: Path, device: torch.device | str) -> None:
         try:
             s = program(c)
         except Exception as e:  # whatever somebody else's program raises
-            raise UserError(f"{said} fails for c one-hot, ({n}, 10): {_brief(e)}") from None
+            raise UserError(
+                f"{said} fails for c one-hot, ({n}, 10): {_brief(e)}; {_REMEDY}"
+            ) from None
         shape = tuple(s.shape) if isinstance(s, Tensor) else type(s).__name__
         if shape != (n, 1, 28, 28):
             raise UserError(f"{said} gives {shape} for ({n}, 10); it must be {expected}")
@@ -145,7 +161,7 @@ def foreign_digest(path: str | Path) -> str:
     path = Path(path).expanduser()
     file = (folder := _our_own(path)) and folder / "generator.pt2" or path
     if not file.is_file():
-        raise UserError(f"generator_path is {path}, and no file is there")
+        raise UserError(f"generator_path is {path}, and no file is there; {_REMEDY}")
     return file_digest(file)
 
 
