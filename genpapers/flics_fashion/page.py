@@ -84,7 +84,9 @@ _HOUR = _SMALL | {
     "examples_per_class": [10, 50, 500],
     "batch_size": 20,
     "baseline_batch_size": 80,
-    "niterations": 800,
+    "channels": [2, 4, 8, 16],
+    "exchange_from": 0.3,
+    "niterations": 600,
 }
 _PAPER = _STUDENTS | {
     "methods": _WAYS,
