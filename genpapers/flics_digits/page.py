@@ -88,7 +88,6 @@ _SMOKE = _SMALL | {
 }
 _QUICK = _SMALL | {"channels": 8, "niterations": 1000, "score_images": 1000, "judge_steps": 600}
 _HOUR = _SMALL | {
-    "alphas": [1.0, 0.3, 0.1],
     "dataset": "mnist",
     "channels": 8,
     "niterations": 5000,
