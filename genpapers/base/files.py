@@ -26,7 +26,10 @@ class UserError(Exception):
 # %% ../../nbs/base/files.ipynb #rd000002
 def _reason(e: Exception) -> str:
     "What an exception says, in one line of at most 200 characters."
-    said = getattr(e, "strerror", None) or (e.args[0] if isinstance(e, KeyError) and e.args else e)
+    said = getattr(e, "strerror", None) or e
+    if isinstance(e, KeyError) and e.args:
+        (said, *_) = e.args
+        said = f"it has no entry {said}" if str(said).isidentifier() else said
     return " ".join(str(said).split())[:200] or type(e).__name__
 
 

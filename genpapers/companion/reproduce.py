@@ -264,8 +264,8 @@ def _reason_and_trace(error: Exception, partial: Path) -> tuple[str, str]:
     if isinstance(error, UserError):
         return str(error).partition("\n")[0], traceback.format_exc()
     if not hasattr(error, "ename"):
-        line = f"{type(error).__name__}: {error}".partition("\n")[0]
-        return line, traceback.format_exc()
+        first = next(iter(str(error).strip().splitlines()), "")
+        return f"{type(error).__name__}: {first}".removesuffix(": "), traceback.format_exc()
     line = f"{error.ename}: {next(iter(error.evalue.splitlines()), '')}".removesuffix(": ")
     return line, re.sub(r"\x1b\[[0-9;]*[mK]", "", "\n".join(error.traceback)) + "\n"
 

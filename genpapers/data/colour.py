@@ -154,7 +154,7 @@ def _read_svhn(
     if not files[0].is_file():
         raise DataError(
             f"{files[0]} is missing; "
-            f"torchvision.datasets.SVHN(root='svhn', split='{split}', download=True) fetches it"
+            f"torchvision.datasets.SVHN(root='{folder}', split='{split}', download=True) fetches it"
         )
     images, labels = [], []
     for file in filter(Path.is_file, files):
