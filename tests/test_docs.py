@@ -235,10 +235,10 @@ LOOKS = """[...document.querySelectorAll('body *')].reduce((seen, e) => {
     return seen;
 }, new Map()).values()"""
 STRUCTURE = "axe.run({resultTypes: ['violations'], rules: {'color-contrast': {enabled: false}}})"
-COLOURS = (
-    f"axe.run({{include: [...{LOOKS}]}}, {{resultTypes: ['violations'], runOnly: ['cat.color']}})"
-)
+RULES = "{resultTypes: ['violations'], runOnly: ['color-contrast', 'link-in-text-block']}"
+COLOURS = f"axe.run({{include: [...{LOOKS}]}}, {RULES})"
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+IS_DARK = "document.documentElement.classList.contains('quarto-dark')"
 LIGHT, DARK = "rgb(255, 255, 255)", "rgb(33, 37, 41)"
 
 
@@ -259,7 +259,8 @@ def test_axe_finds_nothing_serious(site, page, name):
     page.evaluate(Axe().axe_script)
     found = serious(page, STRUCTURE) + serious(page, COLOURS)
     page.locator(".quarto-color-scheme-toggle").first.evaluate("e => e.click()")
-    page.wait_for_function(f"{BACKGROUND} === '{DARK}'")
+    page.wait_for_function(f"{BACKGROUND} === '{DARK}' && {IS_DARK}")
+    page.evaluate("Promise.all(document.getAnimations().map(a => a.finished))")
     found += [f"dark, {words}" for words in serious(page, COLOURS)]
     assert not found, "\n".join(found)
 
