@@ -8,7 +8,7 @@ import smoke
 
 # What takes longest, in the order in which it begins: the workers end together.
 LONGEST = (
-    "test_docs.py::test_every_page_is_whole",
+    "test_every_page_is_whole[0]",
     "test_lab",
     "test_notebook[companion/",
     "test_cluster",
