@@ -86,7 +86,13 @@ _SMOKE = _SMALL | {
     "score_images": 80,
     "judge_steps": 40,
 }
-_QUICK = _SMALL | {"channels": 8, "niterations": 1000, "score_images": 1000, "judge_steps": 600}
+_QUICK = _SMALL | {
+    "alphas": [1.0, 0.3],
+    "channels": 8,
+    "niterations": 1000,
+    "score_images": 1000,
+    "judge_steps": 600,
+}
 _HOUR = _SMALL | {
     "dataset": "mnist",
     "channels": 8,
