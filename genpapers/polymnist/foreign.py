@@ -59,7 +59,8 @@ def _refuse_files(path: Path, archive: zipfile.ZipFile) -> None:
             ) from None
         if found:
             raise UserError(
-                f"{path} is refused: its source {name} uses {found}, which can reach files; {_REMEDY}"
+                f"{path} is refused: its source {name} uses {found}, which can reach files; "
+                f"{_REMEDY}"
             )
 
 # %% ../../nbs/polymnist/foreign.ipynb #pf000009
