@@ -81,7 +81,14 @@ def page(browser):
         "console", lambda m: page.faults.append(m.text) if m.type in ("error", "warning") else None
     )
     page.on("pageerror", lambda e: page.faults.append(str(e)))
-    page.on("requestfailed", lambda r: page.faults.append(f"{r.url} did not load"))
+    page.on(
+        "requestfailed",
+        lambda r: (
+            None
+            if r.failure == "net::ERR_ABORTED"  # by leaving the page while its icon was loaded
+            else page.faults.append(f"{r.url} did not load")
+        ),
+    )
     page.on(
         "request",
         lambda r: (
