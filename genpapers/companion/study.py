@@ -28,10 +28,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..base.files import UserError, file_digest, project_root
 from ..base.files import read_json, write_atomically, write_json
-from ..base.paper import Claim, Figure, Paper, default_figures, find_paper
+from ..base.paper import SCALES, Claim, Figure, Paper, default_figures, find_paper
 from ..base.parameters import PATHS, PLACES, resolve
 from .reproduce import execution_name
-from .findings import finding
+from .findings import finding, read_results, verdict_in_words
 from .tables import claims_table, html_table
 from ..data.sources import Images, load
 from ..train.devices import resolve_device
@@ -237,11 +237,24 @@ class Study:
         for part in ("picture", "caption"):
             self.displays[figure, part] = display(Markdown(""), display_id=True)
 
+    def _at_larger_scales(self) -> str:
+        "Verdicts of larger scales, a paragraph for each whose results lie in the project."
+        paragraphs = []
+        for scale in SCALES[SCALES.index(self.parameters.scale) + 1 :]:
+            folder = f"{default_figures(scale)}/{self.paper.name}"
+            path = project_root() / folder / "results.json"
+            if path.is_file():
+                claims = read_results(path)["claims"]
+                verdicts = "; ".join(f"<b>{c['name']}</b> {verdict_in_words(c)}" for c in claims)
+                paragraphs.append(f"<p>At scale {scale}, in {folder}: {verdicts}.</p>")
+        return "".join(reversed(paragraphs))
+
     def _fill(self) -> None:
         "Fill the place of `show_result`."
         words = f"At scale {self.parameters.scale}; the rules that decide stand at the end."
         table = claims_table(list(self.claims.values()))
-        claims = {"text/html": f"<p>{words}</p>{table}", "text/plain": "The claims"}
+        page = f"<p>{words}</p>{self._at_larger_scales()}{table}"
+        claims = {"text/html": page, "text/plain": "The claims"}
         contents = self.pictures | {"claims": claims}
         for name, place in self.displays.items():
             if place and name in contents:
