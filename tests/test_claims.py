@@ -1,10 +1,10 @@
 """Every claim has a rule that can be computed, and the committed verdicts are what it gives."""
 
 import pytest
-from places import ROOT
+from places import ROOT, cells
 
 from genpapers.base.paper import SCALES, available_papers
-from genpapers.companion.findings import recomputed
+from genpapers.companion.findings import recomputed, verdict_in_words
 from genpapers.companion.ledger import find_reproductions
 
 FOUND = find_reproductions(ROOT / "figures")
@@ -24,3 +24,18 @@ def test_committed_verdicts_follow_from_their_numbers(found):
     for row in recomputed(found.results, page):
         assert row["stated"] == row["computed again"], row
         assert row["rule"] == "as on the page", row
+
+
+LARGER = [r for r in FOUND if SCALES.index(r.scale) > SCALES.index("quick")]
+
+
+@pytest.mark.parametrize("found", LARGER, ids=lambda r: f"{r.paper}-{r.setting}")
+def test_a_page_shows_what_larger_scales_found(found):
+    page = next(p for p in available_papers() if p.name == found.paper)
+    shown = [o for c in cells(ROOT / page.notebook) for o in c.get("outputs", ())]
+    html = "".join("".join(o.get("data", {}).get("text/html", "")) for o in shown)
+    claims = found.results["claims"]
+    verdicts = "; ".join(f"<b>{c['name']}</b> {verdict_in_words(c)}" for c in claims)
+    assert (
+        f"<p>At scale {found.scale}, in {found.path.parent.relative_to(ROOT)}: {verdicts}." in html
+    )
