@@ -119,8 +119,9 @@ def found_for(finding: dict) -> str:
     "What was found for a claim, a line for each quantity and for what a reader wants to know."
     lines = [_line(q) for q in finding.get("quantities", ())]
     lines += [with_code(words) for words in in_words(finding["ours"]).split("<br>") if words]
-    one = "".join(f"<li>{line}</li>" for line in lines) if len(lines) > 1 else "".join(lines)
-    return f"<ul{_LIST}>{one}</ul>" if len(lines) > 1 else one
+    if len(lines) < 2:
+        return "".join(lines)
+    return f"<ul{_LIST}>{''.join(f'<li>{line}</li>' for line in lines)}</ul>"
 
 
 def claims_table(
