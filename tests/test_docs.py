@@ -287,11 +287,26 @@ def test_search_finds_a_page(site, page):
     page.goto((site / "amr" / "mixers.html").as_uri())
     page.locator("input[type=search], .smalldocs-search input").first.click()
     page.keyboard.type("Fréchet distance", delay=5)
-    result = page.locator("a[href*='frechet.html']").first
+    result = page.locator(f"{FOUND}[href*='frechet.html']").first
     result.wait_for(state="visible")
     result.click()
     page.wait_for_url("**/metrics/frechet.html*")
     assert "Fréchet distance" in page.locator("h1").first.inner_text() and not page.faults
+
+
+def test_search_answers_the_last_words_where_its_index_comes_late(site, page):
+    "Words typed before the index is there: each asks for it, and the last ones are answered."
+    asked = []
+    page.route("**/search.json.js", lambda route: asked.append(route))
+    page.goto((site / "amr" / "mixers.html").as_uri())
+    words = page.locator("input[type=search]").first
+    for typed in ("mix", "polymnist", "Fréchet distance"):
+        words.fill(typed)
+        page.wait_for_timeout(200)
+    for route in asked:
+        route.continue_()
+    page.locator(f"{FOUND}[href*='frechet.html']").first.wait_for(state="visible")
+    assert len(asked) == 1 and not page.faults
 
 
 def test_search_puts_papers_and_guides_first(site, page):
