@@ -55,6 +55,7 @@ _ROWS = (
     ("warmup_steps",          2,        50,            50,            1000),
     ("init_batch_size",       64,       256,           256,           1024),
     ("lambda_fpi",            100.0,    2e4,           3e4,           None),
+    ("lambda_fpi_mean",       None,     None,          1e5,           None),
     ("ema_beta",              0.5,      0.98,          0.995,         0.9999),
     ("evaluate_every",        0,        0,             300,           None),
     ("temperatures",          "0.7",    "1.0,0.7,0.4", "1.0,0.7,0.4", "1.2,1.1,1.0,0.9,0.8,0.7"),
@@ -86,6 +87,7 @@ _LIMITS = {
     "warmup_steps": Range(0, 10**6),
     "init_batch_size": Range(2, 10**5),
     "lambda_fpi": Range(0.0, 1e12),
+    "lambda_fpi_mean": Range(0.0, 1e12),
     "ema_beta": Range(0.0, 0.999999),
     "level_idx": Range(1, 3),
     "classifier_steps": Range(1, 10**7),
@@ -167,7 +169,7 @@ _CLAIMS = (
 
 # %% ../../nbs/nfpi/page.ipynb #nfpi-pa-paper
 _PLANE = ("planar_lambda", "npoints")
-_FLOW = ("niterations", "num_flows", "lambda_fpi")
+_FLOW = ("niterations", "num_flows", "lambda_fpi", "lambda_fpi_mean")
 _CLASSIFIER = ("classifier_per_class", "classifier_steps", "classifier_width")
 _FIGURES = {
     "data": Figure(
@@ -250,7 +252,7 @@ _FIGURES = {
         "Accuracy of the flows over the steps, with the scales' lengths of training",
         alt="A curve with a band over seeds for each variant of the flow, on a logarithmic axis of"
         " steps; upright lines where the iteration runs and where the scales end",
-        parameters=("items_per_class", "num_flows", "lambda_fpi"),
+        parameters=("items_per_class", "num_flows", "lambda_fpi", "lambda_fpi_mean"),
     ),
     "accuracy": Figure(
         "Accuracy of the flows by Bayes' rule",

@@ -90,8 +90,11 @@ _FPI_OPTIONS = (  # parameters with fpi_ before
 
 
 def _fixed_point_options(p: SimpleNamespace, c: Config) -> FixedPointOptions:
+    lambda_fpi = _given(p, "lambda_fpi", c.lambda_fpi)
+    if c.train_mu and not c.train_sigma:
+        lambda_fpi = _given(p, "lambda_fpi_mean", lambda_fpi)
     options = FixedPointOptions(
-        lambda_fpi=_given(p, "lambda_fpi", c.lambda_fpi),
+        lambda_fpi=lambda_fpi,
         train_mu=c.train_mu,
         train_sigma=c.train_sigma,
         isotropic=c.isotropic,
