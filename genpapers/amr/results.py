@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['runs_by_title', 'folder_titles', 'run_counts', 'probe_folders', 'splits_of_run', 'spread_examples', 'probe_rows',
            'probe_table', 'by_seed', 'gains', 'ratios', 'score_margins', 'probe_gains', 'mix_ratios', 'gain_courses',
-           'broken_down', 'made_of', 'judge_for', 'distances_of', 'distance_rows', 'mean_table', 'fid_table',
-           'asked_and_got', 'disentanglement_rows', 'write_networks', 'export_run']
+           'broken_down', 'made_of', 'distances_of', 'distance_rows', 'mean_table', 'fid_table', 'asked_and_got',
+           'disentanglement_rows', 'write_networks', 'export_run']
 
 # %% ../../nbs/amr/results.ipynb #f6af6d6f
 import json
@@ -33,7 +33,7 @@ from ..base.files import write_atomically
 from ..data.dsprites import FACTOR_SIZES, VARYING
 from ..data.splits import spread_rows
 from ..metrics import fid
-from ..metrics.classifier import Classifier, train_classifier
+from ..metrics.classifier import Classifier
 from genpapers.metrics.disentanglement import (
     betavae_score,
     collect_votes,
@@ -278,11 +278,6 @@ def made_of(model: AMR, images: Tensor) -> dict[str, Tensor]:
         codes["mixes"], _, _ = model.mix(h)
     model.random.set_state(state)
     return {name: torch.from_numpy(shown(model.decode(h))) for name, h in codes.items()}
-
-
-def judge_for(splits: Splits, niterations: int) -> Classifier:
-    "The classifier whose features the cFID uses, trained on the training examples."
-    return train_classifier(splits.train.images, splits.train.labels, niterations=niterations)
 
 
 def _distances_from(judge: Classifier, made: dict[str, Tensor], real: Tensor) -> dict[str, float]:
