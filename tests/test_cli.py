@@ -15,7 +15,9 @@ from genpapers.base.files import read_json, write_json
 from genpapers.base.paper import Paper, Range, available_papers, find_paper
 from genpapers.companion import cli, reproduce
 from genpapers.companion.cli import main
-from genpapers.companion.reproduce import Outcome, make_job, run_job, run_jobs
+from genpapers.companion.job import make_job
+from genpapers.companion.outcomes import Outcome
+from genpapers.companion.reproduce import run_job, run_jobs
 
 ROOT = Path(__file__).parents[1]
 DECLARED = """scale: str = "quick"  # the preset
@@ -164,7 +166,7 @@ def test_nothing_is_done_twice_and_everything_that_counts_counts(project, monkey
     assert state(epochs=2) == "done" and state(epochs=2) == "unchanged"
     write_notebook(project, GOOD, "1 + 1")
     assert state(epochs=2) == "done"
-    monkeypatch.setattr(reproduce, "package_digest", lambda: "other code")
+    monkeypatch.setattr("genpapers.companion.job.package_digest", lambda: "other code")
     assert state(epochs=2) == "done" and state(epochs=2) == "unchanged"
     (project / "data/MNIST/raw").mkdir(parents=True)
     (project / "data/MNIST/raw/new").write_bytes(b"0")

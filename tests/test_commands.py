@@ -14,7 +14,7 @@ from genpapers.base.paper import SCALES, find_paper
 from genpapers.base.parameters import declared_parameters
 from genpapers.companion.cli import job_of
 from genpapers.companion.commands import COMMANDS, FLAGS, Command, papermill_call
-from genpapers.companion.reproduce import make_job
+from genpapers.companion.job import make_job
 from genpapers.nfpi.configs import find_config
 
 CALLS = [c for c in COMMANDS if c.parameters is not None]

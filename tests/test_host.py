@@ -15,7 +15,7 @@ import torch
 from places import ROOT
 
 from genpapers.base.paper import available_papers
-from genpapers.companion.reproduce import make_job
+from genpapers.companion.job import make_job
 from genpapers.train.specs import Context, build
 
 META = torch.device("meta")

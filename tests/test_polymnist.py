@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from genpapers.base.files import UserError
 from genpapers.base.paper import find_paper
-from genpapers.companion.reproduce import make_job
+from genpapers.companion.job import make_job
 from genpapers.nets.convs import n_parameters
 from genpapers.nets.distributions import one_hot
 from genpapers.polymnist.bench import random_batch

@@ -46,7 +46,7 @@ runs = genpapers.train("mnist_style", scale="smoke", models=["adversarial"], nit
 found = genpapers.load("mnist_style/adversarial")
 images = found.model.sample(10, labels=range(10))
 from genpapers.base.paper import find_paper
-from genpapers.companion.reproduce import make_job
+from genpapers.companion.job import make_job
 print(light, genpapers.__file__, found.key == runs["adversarial-s0"].key, tuple(images.shape))
 print(make_job(find_paper("mnist_style"), {}).source)
 """

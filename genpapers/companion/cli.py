@@ -21,7 +21,9 @@ from ..base.parameters import declared_parameters, limits_of
 from . import carrying, everyday
 from .findings import cell_text, claim_cells, recomputed
 from .ledger import Reproduction, absent, entries, find_reproductions
-from .reproduce import Job, Outcome, run_jobs
+from .job import Job
+from .outcomes import Outcome
+from .reproduce import run_jobs
 from genpapers.companion.shell import (
     ENGINE,
     JSON,

@@ -22,7 +22,10 @@ from uuid import uuid4
 from dask.distributed import Client, Future, LocalCluster, as_completed
 
 from ..base.files import UserError
-from .reproduce import Job, Outcome, _Signals, is_due, package_digest, run_job
+from .job import Job, is_due, package_digest
+from .outcomes import Outcome
+from .reproduce import run_job
+from .signals import Signals
 from .sessions import for_session, stop_session
 from .study import run_settings
 from ..train.devices import resolve_device
@@ -57,7 +60,7 @@ def _run_notebook(job: Job, *runs: dict) -> Outcome:
     return run_job(job.unforced(), due=lambda job: True, ahead=lambda *_: "")
 
 # %% ../../nbs/companion/cluster.ipynb #cs000031
-class _ClusterSignals(_Signals):
+class _ClusterSignals(Signals):
     "A first signal is passed on to the workers until all have ended; a second ends the wait."
 
     def __init__(self):

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..base.files import UserError, some_home
 from ..base.paper import available_papers, pages_beside
 from ..base.parameters import declared_parameters
-from .reproduce import other_copy, package_folder
+from .job import other_copy, package_folder
 
 # %% ../../nbs/companion/doctor.ipynb #dc000004
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from ..base.paper import Paper, available_papers, find_paper
 from ..base.parameters import Parameter, declared_parameters
 from .findings import read_results
 from .ledger import entries, find_reproductions
-from .reproduce import make_job, run_jobs
+from .job import make_job
+from .reproduce import run_jobs
 
 # %% ../../nbs/companion/face.ipynb #face0009
 def figures(

@@ -18,7 +18,7 @@ import pandas as pd
 from ..base.files import UserError, read_json, user_path
 from ..base.paper import find_paper
 from .receiving import import_run
-from .reproduce import make_job
+from .job import make_job
 from .inventory import find_run
 from .study import run_settings
 from .weights import read_weights, trained_model

@@ -17,7 +17,7 @@ from pathlib import Path
 from ..base.files import write_json
 from ..base.paper import PAPERS, SCALES, Claim, Paper, find_paper
 from ..base.parameters import PLACES
-from .reproduce import execution_name, make_job
+from .job import execution_name, make_job
 from genpapers.companion.findings import (
     cell_text,
     claim_cells,

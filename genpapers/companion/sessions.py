@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 from ..base.files import UserError
-from .reproduce import stop_job
+from .signals import stop_job
 from ..train.loop import stop_training
 
 # %% ../../nbs/companion/sessions.ipynb #sess0004

@@ -23,7 +23,7 @@ from ..base.files import UserError, user_path
 from ..base.paper import BESIDE, PAPERS, Choice, Paper, find_paper
 from ..base.parameters import check_names, declared_parameters, environment_parameters
 from ..base.parameters import limits_of
-from .reproduce import Job, make_job
+from .job import Job, make_job
 from .tables import show
 
 # %% ../../nbs/companion/shell.ipynb #shl00005

@@ -30,7 +30,7 @@ from ..base.files import UserError, file_digest, project_root
 from ..base.files import read_json, write_atomically, write_json
 from ..base.paper import SCALES, Claim, Figure, Paper, default_figures, find_paper
 from ..base.parameters import PATHS, PLACES, resolve
-from .reproduce import execution_name
+from .job import execution_name
 from .findings import finding, read_results, verdict_in_words
 from .tables import claims_table, html_table
 from ..data.sources import Images, load

@@ -24,7 +24,7 @@ from ..base.files import UserError, write_json
 from ..base.paper import Paper
 from ..base.parameters import check_names, declared_parameters
 from ..base.rules import interval
-from .reproduce import Job, make_job
+from .job import Job, make_job
 from .shell import typed_value
 from .study import run_settings
 from .findings import cell_text, with_interval

@@ -27,7 +27,8 @@ from genpapers.companion.findings import (
     reason,
     verdict_in_words,
 )
-from .reproduce import Job, Outcome
+from .job import Job
+from .outcomes import Outcome
 
 # %% ../../nbs/companion/tables.ipynb #tb000005
 def show(rows: list[dict], title: str = "") -> None:

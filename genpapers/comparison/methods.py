@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..amr import results as amr_results, views as amr_views
 from ..base.code import entry_of
 from ..base.paper import find_paper
-from ..companion.reproduce import make_job
+from ..companion.job import make_job
 from ..data.batches import generator_for
 from ..data.pixels import eight_bit, resized
 from ..data.polymnist import binarise
