@@ -198,7 +198,7 @@ _QUICK = dict(
     log_every=25,
 )
 _HOUR = _QUICK | dict(
-    seeds=4,
+    seeds=3,
     dataset="composed",
     niterations=5600,
     niterations_generator=3000,
