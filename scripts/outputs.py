@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,18 +53,20 @@ def write_with_outputs(path: Path, executed: dict) -> int:
     return size
 
 
-def main() -> None:
-    "Write the notebooks that were run, and the first page as it is when it is run now."
+def main(asked: Sequence[str] = ()) -> None:
+    "Write the notebooks that were run, and those that are run now; only those asked for, if any."
+    measured = filter(Path.exists, (ROOT / "nbs" / name for name in MEASURED))
+    wanted = lambda path: not asked or str(path.relative_to(ROOT / "nbs")) in asked
     for paper in available_papers() + pages_beside():
         executed = ROOT / "runs" / "notebooks" / f"{paper.name}-quick.ipynb"
-        if executed.exists():
+        if executed.exists() and wanted(ROOT / paper.notebook):
             notebook = json.loads(executed.read_text(encoding="utf-8"))
             write_with_outputs(ROOT / paper.notebook, notebook)
-    for path in filter(Path.exists, (ROOT / "nbs" / name for name in MEASURED)):
+    for path in filter(wanted, measured):
         notebook = nbformat.read(path, as_version=4)
         client = NotebookClient(notebook, resources={"metadata": {"path": str(ROOT)}})
         write_with_outputs(path, client.execute())
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])  # as nfpi.ipynb, amr/bench.ipynb; none: all
