@@ -112,10 +112,10 @@ def asked_steps(config: dict, p: SimpleNamespace, epochs: int) -> int:
 
 # %% ../../nbs/amr/plan.ipynb #60195d68
 def as_list(value: str | list[str] | None) -> list[str]:
-    "A list, or the words of a text with commas."
+    "A list, or the words of a text with commas; what is named twice is meant once."
     if isinstance(value, str):
-        return [v.strip() for v in value.split(",") if v.strip()]
-    return list(value or [])
+        value = [v.strip() for v in value.split(",") if v.strip()]
+    return list(dict.fromkeys(value or []))
 
 
 def chosen_methods(p: SimpleNamespace, default: list[str]) -> list[str]:

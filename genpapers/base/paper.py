@@ -35,7 +35,7 @@ class Range:
 
     def allows(self, value: object) -> bool:
         "Whether a value is such a number."
-        return not isinstance(value, str) and self.low <= value <= self.high
+        return isinstance(value, (int, float)) and self.low <= value <= self.high
 
     def __str__(self) -> str:
         return f"{self.low:g} to {self.high:g}"

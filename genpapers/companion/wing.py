@@ -7,6 +7,7 @@ __all__ = ['notebook_of', 'new_paper']
 
 # %% ../../nbs/companion/wing.ipynb #wng00003
 import json
+import keyword
 import re
 import subprocess
 import sys
@@ -485,8 +486,10 @@ def new_paper(
     "Write the pages of a new paper, enter its name in the lists, export; the new notebooks."
     if not (root / "nbs/base/paper.ipynb").is_file():
         raise UserError(f"{root} is no checkout of genpapers; a paper is added to one")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise UserError(f"{name!r} cannot name a package; take lower case, digits and _")
+    if found := re.search(r'["\\|\n]', title):
+        raise UserError(f"the title has {found[0]!r} in it; it stands in code and in tables")
     if (root / "nbs" / name).exists() or (root / f"nbs/{name}.ipynb").exists():
         raise UserError(f"nbs/{name} is there already; take another name")
     fill = lambda text: text.replace("NAME", name).replace("TITLE", title or name)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..base.files import decides_nothing, digest_of, reading
-from .folder import read_classes
+from .folder import files_of_classes, read_classes
 from .pickles import array_of, bytes_of, read_pickle
 from .sources import IDX, DataError, Images, data_roots, read_arrays, read_verified
 from .sources import stratified_split
@@ -202,6 +202,11 @@ def _read_mosaics(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     for i, path in enumerate(folder / name for name in names):
         if path.is_file():
             tiles = _read_tiles(path)
+            if images and len(tiles) != len(images[0]):
+                raise DataError(
+                    f"{path} has {len(tiles)} images, the batch before it {len(images[0])}, and"
+                    " labels.npz counts on equal ones; fetch them again"
+                )
             images.append(tiles)
             labels.append(all_labels[i * len(tiles) : (i + 1) * len(tiles)])
             if len(labels[-1]) < len(tiles):
@@ -271,10 +276,10 @@ def _read_pictures(
     "Own pictures, 32 by 32, in train/ and test/, or else a fifth of each class for tests."
     parts = {s: folder / s for s in ("train", "test")}
     if all(part.is_dir() for part in parts.values()):
-        *found, classes = read_classes(parts[split], _SIDE, "RGB")
-        if (known := read_classes(parts["train"], _SIDE, "RGB")[2]) != classes:
-            raise DataError(f"{folder} has the classes {known} to learn from and {classes} to test")
-        return *found, classes
+        known, tested = (tuple(files_of_classes(part)) for part in parts.values())
+        if known != tested:
+            raise DataError(f"{folder} has the classes {known} to learn from and {tested} to test")
+        return read_classes(parts[split], _SIDE, "RGB")
     images, labels, classes = read_classes(folder, _SIDE, "RGB")
     rows = dict(zip(parts, stratified_split(labels, test_fraction=0.2, seed=0)))[split]
     return images[rows], labels[rows], classes
@@ -300,7 +305,7 @@ def load_colour(
     else:
         images, labels = map(np.ascontiguousarray, _read_colour(name, split, root))
         classes = tuple(map(str, range(labels.max() + 1)))
-    if name.startswith("cifar10") and name != "cifar100":
-        classes = _CIFAR10_CLASSES
+        if name.partition("_")[0] == "cifar10" and len(classes) == len(_CIFAR10_CLASSES):
+            classes = _CIFAR10_CLASSES
     digest = digest_of(repr(images.shape), images, labels)
-    return Images(name, torch.from_numpy(images.copy()), torch.from_numpy(labels), classes, digest)
+    return Images(name, torch.from_numpy(images), torch.from_numpy(labels), classes, digest)

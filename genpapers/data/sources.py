@@ -15,7 +15,7 @@ import os
 import tempfile
 import zipfile
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from http.client import HTTPException
 from io import BytesIO
 from pathlib import Path
@@ -355,9 +355,17 @@ def _load(name: str, split: str, root: str | Path | None) -> Images:
     return Images(name, images, labels, classes, digest)
 
 
+@lru_cache(1)
+def _read_pictures(folder: Path, seen: tuple) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    "`read_classes`, once for a plan: again where a file is not as it was `seen`."
+    return read_classes(folder)
+
+
 def _load_pictures(folder: Path, split: str) -> Images:
     "Pictures in a folder for each class; a fifth of each class, the same always, are for tests."
-    images, labels, classes = read_classes(folder)
+    files = sorted(f for f in folder.rglob("*") if f.is_file())
+    seen = tuple((f, f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+    images, labels, classes = _read_pictures(folder, seen)
     train, test = stratified_split(labels, test_fraction=0.2, seed=0)
     rows = {"train": train, "test": test, "all": np.arange(len(labels))}[split]
     images, labels = torch.tensor(images[rows])[:, None], torch.tensor(labels[rows])

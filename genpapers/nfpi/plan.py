@@ -6,6 +6,7 @@
 __all__ = ['words', 'numbers', 'sampling_variant', 'flow_spec', 'classifier_spec', 'plan']
 
 # %% ../../nbs/nfpi/plan.ipynb #nfpi-pl-imports
+import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,11 +30,14 @@ def words(text: str) -> list[str]:
 
 
 def numbers(text: str, kind: Callable[[str], float] = int) -> tuple[float, ...]:
-    "The comma-separated numbers of a text; a `UserError` quotes it."
+    "The comma-separated numbers of a text, at least one, none below 0; a `UserError` quotes it."
     try:
-        return tuple(map(kind, words(text)))
+        found = tuple(map(kind, words(text)))
+        if found and all(0 <= number < math.inf for number in found):
+            return found
     except ValueError:
-        raise UserError(f"{text!r} should be numbers separated by commas") from None
+        pass
+    raise UserError(f"{text!r} should be numbers from 0 on, separated by commas")
 
 # %% ../../nbs/nfpi/plan.ipynb #nfpi-pl-config
 def _given(p: SimpleNamespace, name: str, default):

@@ -134,7 +134,8 @@ def failure(folder: Path, status: int) -> TrainingError:
         if path.exists()
         else f"rank: rank 0 ended with status {status} before the run was finished"
     )
-    error = TrainingError(trace.strip().splitlines()[-1].partition(": ")[2])
+    last = trace.strip().splitlines()[-1]
+    error = TrainingError(last.partition(": ")[2] or last)
     error.add_note(trace)
     return error
 
