@@ -15,7 +15,10 @@ from genpapers.base.files import write_atomically
 from genpapers.base.paper import available_papers, pages_beside
 
 BENCHES = tuple(f"{p.name}/bench.ipynb" for p in available_papers())
-MEASURED = ("start.ipynb", "companion/growth.ipynb", *BENCHES)  # run now, whatever was reproduced
+MEASURED = (  # run now, whatever was reproduced
+    *("start.ipynb", "python.ipynb", "pictures_of_your_own.ipynb", "machines.ipynb", "keys.ipynb"),
+    *("companion/growth.ipynb", *BENCHES),
+)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 

@@ -97,12 +97,12 @@ _FIGURES = {
     ),
     "panels": Figure(
         "Inputs, reconstructions, partners, their reconstructions, mixes",
-        alt="Five rows of digits for each method; the last one shows half-way mixes",
+        alt="Five rows of digits for each method; the last one shows mixes as drawn in training",
         parameters=_DIGITS,
     ),
     "class_mixes": Figure(
         "Mixes with the attributes that were asked for, from the supervised mixer",
-        alt="Rows of mixes, beside each the attributes asked for and those that a classifier reads",
+        alt="Rows of mixes between their parents, above each the attributes that were asked for",
         parameters=("supervised_niterations", "dataset"),
     ),
     "consistency": Figure(
@@ -150,7 +150,8 @@ _FIGURES = {
         parameters=_SPRITES,
     ),
     "sprites_reconstructions": Figure(
-        "dSprites: reconstructions by every method, and samples of a VAE",
+        "dSprites: reconstructions by every method; below them, where a VAE was trained, its"
+        " samples",
         alt="A row of white shapes on black for each method, below the inputs",
         parameters=_SPRITES,
     ),

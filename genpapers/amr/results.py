@@ -161,7 +161,7 @@ def probe_table(probes: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 # %% ../../nbs/amr/results.ipynb #6202b8bc
 def _of_the_table(folder: str, method: str, setting: str) -> bool:
-    "Whether a table has this setting of a method, or says nothing of it."
+    "Whether a table's last line on a method has this setting, or it has none."
     settings = {e.method: e.setting for e in table_rows(folder)}
     return settings.get(method, setting) == setting
 
@@ -179,7 +179,7 @@ def by_seed(
 
 
 def _pair(table: pd.DataFrame, method: str, other: str) -> tuple[pd.Series, pd.Series] | None:
-    "The numbers of two methods for the seeds that both have; None where there are none."
+    "The numbers of two methods for the seeds that either has, NaN where one lacks it, or None."
     if not {method, other} <= set(table):
         return None
     both = table[[method, other]].dropna(how="all")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COMMON_LIMITS', 'PATHS', 'NEVER_NONE', 'PLACES', 'ParameterError', 'Parameter', 'notebook_cells', 'parameters_cell',
-           'parse_declaration', 'declared_parameters', 'environment_parameters', 'check_names', 'check_value',
-           'limits_of', 'completed', 'resolve']
+           'parse_declaration', 'declared_parameters', 'environment_parameters', 'folder_of', 'check_names',
+           'check_value', 'limits_of', 'completed', 'resolve']
 
 # %% ../../nbs/base/parameters.ipynb #0e07f82a
 import ast
@@ -110,6 +110,12 @@ def environment_parameters() -> dict:
         raise ParameterError(
             f"GENPAPERS_PARAMETERS is {text!r}; allowed: names and values as a JSON object"
         ) from None
+
+
+def folder_of(given: str | Path | None, parameter: str) -> Path:
+    "The folder that was given, else that of `GENPAPERS_PARAMETERS`, else the project's own."
+    named = given or environment_parameters().get(parameter)
+    return user_path(named or parameter.removesuffix("_dir"))
 
 
 def check_names(names: list[str], declared: list[Parameter], paper: str) -> None:

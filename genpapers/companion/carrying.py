@@ -13,14 +13,8 @@ import click
 from ..base.code import entry_of
 from ..base.files import UserError, file_digest
 from ..base.paper import PAPERS, available_papers, find_paper
-from genpapers.companion.shell import (
-    FIGURES_DIR,
-    JSON,
-    PAPERS_GIVEN,
-    RUNS_DIR,
-    folder_of,
-    print_json,
-)
+from ..base.parameters import folder_of
+from .shell import FIGURES_DIR, JSON, PAPERS_GIVEN, RUNS_DIR, print_json
 from .shell import run_argument
 
 # %% ../../nbs/companion/carrying.ipynb #car00005

@@ -17,7 +17,7 @@ from .. import __version__
 from ..base.files import UserError, project_root
 from ..base.paper import PAPERS, SCALES, Paper, available_papers, find_paper, pages_beside
 from ..base.parameters import Parameter, ParameterError
-from ..base.parameters import declared_parameters, limits_of
+from ..base.parameters import declared_parameters, folder_of, limits_of
 from . import carrying, everyday
 from .findings import cell_text, claim_cells, recomputed
 from .ledger import Reproduction, absent, entries, find_reproductions
@@ -36,7 +36,7 @@ from genpapers.companion.shell import (
     Folder,
     check_scheduler,
 )
-from .shell import folder_of, job_of, pairs_option, print_json, print_rows
+from .shell import job_of, pairs_option, print_json, print_rows
 from .tables import duration, show
 from .tables import show_outcomes
 
@@ -258,8 +258,7 @@ def claims(papers: tuple[str, ...], again: bool, as_json: bool) -> None:
     if as_json:
         return print_json(found)
     facts = ("paper", "name", "setting", "statement", "published")
-    cells = [{k: v.replace("<br>", "; ") for k, v in claim_cells(e).items()} for e in found]
-    show([{k: cell_text(e[k], 160) for k in facts} | c for e, c in zip(found, cells)])
+    show([{k: cell_text(e[k], 160) for k in facts} | claim_cells(e) for e in found])
     if not papers:
         for sentence in absent(reproductions):
             click.echo(sentence)

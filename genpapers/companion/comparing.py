@@ -21,7 +21,7 @@ from .ledger import find_reproductions
 from .findings import claim_cells, with_interval
 from .tables import run_folders
 from ..pictures.curves import curves, long_table
-from ..train.loop import read_metrics
+from ..train.loop import last_values, read_metrics
 from ..train.specs import key_of
 
 # %% ../../nbs/companion/comparing.ipynb #cmp00005
@@ -73,8 +73,9 @@ class Side:
     @cached_property
     def last(self) -> dict[str, list[float]]:
         "The last value of every metric, for each seed."
-        rows = [frame.ffill().iloc[-1] for frame in self.metrics]
-        return {name: [float(r[name]) for r in rows if name in r] for name in rows[0].index}
+        rows = [last_values(frame) for frame in self.metrics]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return {name: [row[name] for row in rows if name in row] for name in names}
 
 
 def _facts(record: dict) -> dict:
@@ -122,7 +123,7 @@ def claims_beside(
                 for name, claim in result.claims.items():
                     row = rows.setdefault((result.paper, name), {})
                     cells = claim_cells(claim)
-                    row[side.name] = f"{cells['verdict']}: {cells['ours']}".replace("<br>", "; ")
+                    row[side.name] = f"{cells['verdict']}: {cells['ours']}"
     columns = (a.name, b.name)
     return [
         {"claim": f"{paper} {name}"} | {c: row.get(c, "") for c in columns}

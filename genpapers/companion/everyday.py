@@ -18,6 +18,7 @@ import click
 from ..base.files import UserError, project_root
 from ..base.paper import find_paper
 from .inventory import newest_run, progress_of, run_rows, size_in_words
+from ..base.parameters import folder_of
 from genpapers.companion.shell import (
     ENGINE,
     FIGURES_DIR,
@@ -27,7 +28,6 @@ from genpapers.companion.shell import (
     RUNS_DIR,
     SCHEDULER,
     check_scheduler,
-    folder_of,
     pairs_option,
 )
 from .shell import print_json, print_rows, run_argument

@@ -9,9 +9,9 @@ __all__ = ['figures', 'papers', 'parameters', 'claims']
 from dataclasses import replace
 from pathlib import Path
 
-from ..base.files import UserError, user_path
+from ..base.files import UserError
 from ..base.paper import Paper, available_papers, find_paper
-from ..base.parameters import Parameter, declared_parameters
+from ..base.parameters import Parameter, declared_parameters, folder_of
 from .findings import read_results
 from .ledger import entries, find_reproductions
 from .job import make_job
@@ -51,5 +51,5 @@ def claims(
     "A record for each claim in each setting with results: statement, published, ours, verdict."
     if paper is not None:
         find_paper(paper)
-    found = entries(find_reproductions(user_path(figures_dir or "figures")))
+    found = entries(find_reproductions(folder_of(figures_dir, "figures_dir")))
     return [entry for entry in found if paper in (None, entry["paper"])]

@@ -11,7 +11,6 @@ import tempfile
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 
@@ -20,13 +19,14 @@ from ..base.paper import find_paper
 from .receiving import import_run
 from .job import make_job
 from .inventory import find_run
-from .study import run_settings
+from .study import job_settings
 from .weights import read_weights, trained_model
 from ..train.devices import resolve_device
 from ..train.loop import read_metrics
 from ..train.runs import ensure_all
 from ..train.specs import finished_record, key_of
 from ..train.trained import TrainedModel
+from ..base.parameters import folder_of
 
 # %% ../../nbs/companion/finished.ipynb #fin00005
 @dataclass
@@ -89,7 +89,7 @@ def load(
     device: str = "auto",  # auto, cpu, cuda or cuda:N
 ) -> FinishedRun:
     "A finished run; none, several or an altered one are a `UserError`. Needs no data."
-    path, root = user_path(run, Path.cwd()), user_path(runs_dir or "runs")
+    path, root = user_path(run, Path.cwd()), folder_of(runs_dir, "runs_dir")
     if (path / "model.json").is_file():
         about = read_json(path / "model.json")
         facts = (about.get(k, "") for k in ("paper", "name", "key"))
@@ -104,12 +104,12 @@ def load(
 
 # %% ../../nbs/companion/finished.ipynb #fin00009
 def train(
-    paper: str,  # mnist_style, symvae, polymnist, nfpi or amr
+    paper: str,  # mnist_style, symvae, polymnist, flics_digits, flics_fashion, nfpi or amr
     scale: str = "quick",  # smoke, quick, hour or paper
     **parameters: object,  # of the paper's notebook, as `parameters` lists them
 ) -> dict[str, FinishedRun]:
     "Train what the paper's notebook would, or find it finished; runs by name, in their order."
     job = make_job(find_paper(paper), {"scale": scale} | parameters)
-    settings = run_settings(SimpleNamespace(**job.parameters), job.root)
+    settings = job_settings(job)
     runs = ensure_all(job.plan(), settings)
     return {name: _finished(run.folder, settings.device) for name, run in runs.items()}

@@ -17,7 +17,7 @@ from ..base.files import UserError, file_digest, project_root, read_json, write_
 from ..base.paper import find_paper
 from .inventory import find_run
 from .tables import markdown_table, results_of
-from ..train.loop import read_metrics
+from ..train.loop import last_values, read_metrics
 from ..train.specs import FILES, finished_record, key_of
 
 # %% ../../nbs/companion/sharing.ipynb #sh000005
@@ -60,9 +60,9 @@ def card(folder: Path, record: dict, figures: dict[str, Path]) -> str:
         origin, titles = f"{page.title} ({page.reference})", page.figures
     except UserError:
         origin, titles = record["paper"], {}
-    last = read_metrics(folder / "metrics.csv").ffill().iloc[-1]
+    frame = read_metrics(folder / "metrics.csv")
     config = {f"`{k}`": f"`{json.dumps(v)}`" for k, v in sorted(record["config"].items())}
-    metrics = {name: f"{value:.6g}" for name, value in last.items()}
+    metrics = {name: f"{value:.6g}" for name, value in last_values(frame).items()}
     table = lambda what, values: markdown_table([{what: k, "value": v} for k, v in values.items()])
     pictures = [f"![{titles.get(Path(n).stem, n)}](figures/{n})" for n in figures]
     parts = [
@@ -73,7 +73,7 @@ def card(folder: Path, record: dict, figures: dict[str, Path]) -> str:
         "if code, versions, data, device and precision are these.",
         "## Configuration",
         table("parameter", config),
-        f"## Metrics at step {last.name}",
+        f"## Metrics at step {max(frame.index, default=0)}",
         table("metric", metrics),
         *(["## Figures", *pictures] if pictures else []),
     ]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['JSON', 'RUNS_DIR', 'FIGURES_DIR', 'ENGINE', 'SCHEDULER', 'LOG_OPTION', 'PAPER', 'PAPERS_GIVEN', 'Commands',
-           'print_json', 'print_rows', 'Folder', 'folder_of', 'check_scheduler', 'typed_value', 'job_of',
-           'run_argument', 'pairs_option']
+           'print_json', 'print_rows', 'Folder', 'check_scheduler', 'typed_value', 'job_of', 'run_argument',
+           'pairs_option']
 
 # %% ../../nbs/companion/shell.ipynb #shl00003
 import ast
@@ -21,8 +21,8 @@ from click.shell_completion import CompletionItem, split_arg_string
 
 from ..base.files import UserError, user_path
 from ..base.paper import BESIDE, PAPERS, Choice, Paper, find_paper
-from ..base.parameters import check_names, declared_parameters, environment_parameters
-from ..base.parameters import limits_of
+from ..base.parameters import check_names, declared_parameters
+from ..base.parameters import folder_of, limits_of
 from .job import Job, make_job
 from .tables import show
 
@@ -71,13 +71,6 @@ class Folder(click.ParamType):
     def shell_complete(self, ctx, param, incomplete: str) -> list[CompletionItem]:
         "The shell knows folders better."
         return [CompletionItem(incomplete, type="dir")]
-
-
-def folder_of(given: Path | None, parameter: str) -> Path:
-    "The folder that an option names, else `GENPAPERS_PARAMETERS`, else the project's own."
-    if given:
-        return given
-    return user_path(environment_parameters().get(parameter) or parameter.removesuffix("_dir"))
 
 
 RUNS_DIR = click.option("--runs-dir", type=Folder(), help="Default: runs/ of the project.")

@@ -15,7 +15,6 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from types import SimpleNamespace
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -26,11 +25,11 @@ from ..base.parameters import check_names, declared_parameters
 from ..base.rules import interval
 from .job import Job, make_job
 from .shell import typed_value
-from .study import run_settings
+from .study import job_settings
 from .findings import cell_text, with_interval
 from ..pictures.curves import curves, long_table
 from ..pictures.style import class_colours, legend_above, panels, set_title, styled
-from ..train.loop import read_metrics
+from ..train.loop import last_values, read_metrics
 from ..train.runs import ensure_all
 from ..train.specs import run_as_values
 
@@ -118,10 +117,9 @@ def _result(values: dict, job: Job, runs: Callable[[], dict[str, dict]]) -> Resu
 
 def _trained(job: Job) -> dict[str, dict]:
     "The runs of a job's plan, found or trained in this process."
-    settings = run_settings(SimpleNamespace(**job.parameters), job.root)
-    specs = job.plan()
     with chdir(job.root):
-        return {name: run_as_values(run) for name, run in ensure_all(specs, settings).items()}
+        runs = ensure_all(job.plan(), job_settings(job))
+    return {name: run_as_values(run) for name, run in runs.items()}
 
 
 def walk(sweep: Sweep, say: Callable[[str], None] = print) -> list[Result]:
@@ -178,18 +176,19 @@ def _label(spec: dict) -> str:
 
 def lines_of(results: Sequence[Result]) -> list[Line]:
     "A line for each value and run; what failed has none."
-    groups: dict[str, list[Result]] = {}
+    groups: dict[tuple[str, str], tuple[dict, dict[str, dict]]] = {}
     for result in results:
-        if not result.message:
-            groups.setdefault(json.dumps(result.values, sort_keys=True), []).append(result)
+        for run in result.runs.values():
+            place = json.dumps(result.values, sort_keys=True), _label(run["spec"])
+            _, runs = groups.setdefault(place, (result.values, {}))
+            runs[run["key"]] = run  # of several seeds; what two jobs share counts once
     lines = []
-    for group in groups.values():
-        for runs in zip(*(result.runs.values() for result in group)):
-            frames = [read_metrics(Path(run["folder"]) / "metrics.csv") for run in runs]
-            last = [frame.ffill().iloc[-1] for frame in frames if not frame.empty]
-            names = dict.fromkeys(name for row in last for name in row.index)
-            metrics = {n: [float(row[n]) for row in last if n in row] for n in names}
-            lines.append(Line(group[0].values, _label(runs[0]["spec"]), metrics, frames))
+    for (_, label), (values, runs) in groups.items():
+        frames = [read_metrics(Path(run["folder"]) / "metrics.csv") for run in runs.values()]
+        last = [last_values(frame) for frame in frames]
+        names = dict.fromkeys(name for row in last for name in row)
+        metrics = {n: [row[n] for row in last if n in row] for n in names}
+        lines.append(Line(values, label, metrics, frames))
     return lines
 
 

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from ..base.files import UserError, lock_of, read_json
 from genpapers.companion.findings import (
     claim_cells,
-    in_words,
+    in_lines,
     measured,
     read_results,
     reason,
@@ -119,7 +119,7 @@ def _line(quantity: dict) -> str:
 def found_for(finding: dict) -> str:
     "What was found for a claim, a line for each quantity and for what a reader wants to know."
     lines = [_line(q) for q in finding.get("quantities", ())]
-    lines += [with_code(words) for words in in_words(finding["ours"]).split("<br>") if words]
+    lines += [with_code(words) for words in in_lines(finding["ours"]) if words]
     if len(lines) < 2:
         return "".join(lines)
     return f"<ul{_LIST}>{''.join(f'<li>{line}</li>' for line in lines)}</ul>"
@@ -163,7 +163,7 @@ def _claim_rows(results: dict) -> list[dict]:
     return [
         {"paper": results.get("paper", ""), "claim": c.get("name", "")}
         | {"statement": c.get("statement", ""), "published": c.get("published", "")}
-        | {k: v.replace("<br>", "; ") for k, v in claim_cells(c).items()}
+        | claim_cells(c)
         for c in results.get("claims", [])
     ]
 

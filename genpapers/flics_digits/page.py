@@ -174,7 +174,8 @@ PAPER = Paper(
         ),
         "readings": Figure(
             "Digits that the sites draw, as a classifier reads them",
-            "A heat map for each training and site: the fraction of samples read as each digit",
+            "A heat map for each site, a row for each training: the fraction of samples read as"
+            " each digit",
             parameters=("niterations", "score_images"),
         ),
         "classes": Figure(

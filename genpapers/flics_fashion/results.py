@@ -18,6 +18,7 @@ from ..data.sources import Images
 from .networks import Student
 from .page import LARGE, QUANTITIES, SMALL
 from ..train.specs import Run
+from ..train.loop import last_values
 
 # %% ../../nbs/flics_fashion/results.ipynb #ffr00005
 _CHUNK = 1000  # images at a time
@@ -60,11 +61,11 @@ def scored(runs: dict[str, Run], test: Images) -> pd.DataFrame:
     "Columns method, examples, seed, student, accuracy, watched."
     rows = []
     for run, (key, students) in zip(runs.values(), students_of(runs).items()):
-        last = run.metrics.ffill().iloc[-1]
+        last = last_values(run.metrics)
         for i, student in enumerate(students):
             right = (answers(student, test.images) == test.labels).double().mean().item()
             row = dict(zip(("method", "examples", "seed"), key)) | {"student": i}
-            rows.append(row | {"accuracy": right, "watched": float(last[f"test accuracy {i}"])})
+            rows.append(row | {"accuracy": right, "watched": last[f"test accuracy {i}"]})
     return pd.DataFrame(rows)
 
 # %% ../../nbs/flics_fashion/results.ipynb #ffr00010

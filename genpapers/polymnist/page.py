@@ -112,7 +112,7 @@ _FIGURES = {
         parameters=_GAME,
     ),
     "learning": Figure(
-        "Test accuracy over training, with the lengths of the scales",
+        "Test errors over training, with the lengths of the scales",
         alt="A curve with a band over seeds for each model, vertical lines where scales end",
         parameters=_GAME,
     ),
@@ -138,8 +138,9 @@ _FIGURES = {
         parameters=_GAME,
     ),
     "chain": Figure(
-        "The model's own chain with nothing given: ten digits by rounds",
-        alt="A row for each round, from noise to digits on backgrounds",
+        "The model's own chain with nothing given: ten of its images by rounds",
+        alt="A column for each image of the chain, a row for each number of rounds: blurred"
+        " coloured backgrounds",
         parameters=_GAME,
     ),
     "curves": Figure(

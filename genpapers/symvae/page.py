@@ -103,7 +103,7 @@ _FIGURES = {
         parameters=_MODEL,
     ),
     "learning": Figure(
-        "What the models drew while they learned, a dozen moments",
+        "What the models drew while they learned, every other of a dozen moments",
         alt="Rows of images for each model, from noise to digits from left to right",
         parameters=_MODEL,
     ),
@@ -128,7 +128,7 @@ _FIGURES = {
         parameters=_MODEL,
     ),
     "distances": Figure(
-        "Distances from the data, over seeds, at constant rate and annealed",
+        "Distances from the data; of several seeds with intervals, of two stages both",
         alt="A plot for each experiment: a dot with an interval for each method, kind of images and"
         " stage, on a logarithmic axis",
         where="the table of FID",
