@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from ..pictures.grids import grids
 from ..pictures.scores import Score, over_seeds, show_dots
-from ..pictures.style import panels, styled
+from ..pictures.style import legend_above, panels, styled
 
 # %% ../../nbs/comparison/pictures.ipynb #pxcm0005
 def _amount(value: float) -> str:
@@ -36,9 +36,11 @@ def _show_measure(ax: Axes, values: dict[str, list[float]], real: float | None, 
     show_dots(ax, {"": scores})
     for i, score in enumerate(scores.values()):
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-        right = np.nan_to_num(score.high) + 0.04 * top
-        ax.text(right, i, _amount(score.value), va="center", bbox=ground)
-    ax.set(xlim=(0, 1.3 * top), title=title)
+        left = score.value > 0.55 * top  # of its dot: there is room for the number
+        x = score.low - 0.04 * top if left else np.nan_to_num(score.high) + 0.04 * top
+        words = {"ha": "right" if left else "left", "va": "center", "bbox": ground}
+        ax.text(x, i, _amount(score.value), **words)
+    ax.set(xlim=(0, 1.06 * top), title=title)
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
 
@@ -53,6 +55,8 @@ def measures_figure(
     fig, axes = panels(len(values), 3, (2.9, 0.28 * methods + 0.6), sharey=True)
     for ax, (title, found) in zip(axes, values.items()):
         _show_measure(ax, found, real.get(title), title)
+    if real:
+        legend_above(fig, {"real digits": {"color": "0.35", "lw": 0.9, "ls": "--"}})
     return fig
 
 # %% ../../nbs/comparison/pictures.ipynb #pxcm0008

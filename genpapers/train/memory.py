@@ -59,13 +59,10 @@ def step_bytes(spec: RunSpec, context: Context, batch_size: int) -> int:
     with LiveBytes() as live:
         for t in range(2):
             training.model.step(training.batches(t))
-    weights = (p for net in _modules(training.model) for p in net.parameters())
-    return live.peak + sum(p.nbytes for p in {id(p): p for p in weights}.values())
+    from genpapers.train.ranks import parameters  # with it Lightning, which takes a second
 
-
-def _modules(model: object) -> list[torch.nn.Module]:
-    "The networks that a model holds."
-    return [v for v in vars(model).values() if isinstance(v, torch.nn.Module)]
+    weights = {id(p): p for p in parameters(training.model)}
+    return live.peak + sum(p.nbytes for p in weights.values())
 
 
 def images_in_a_pass(spec: RunSpec) -> int:
