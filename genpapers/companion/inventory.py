@@ -8,13 +8,12 @@ __all__ = ['find_run', 'newest_run', 'size_of', 'size_in_words', 'date_of', 'rec
 
 # %% ../../nbs/companion/inventory.ipynb #inv00003
 import csv
-import json
 from datetime import datetime
 from pathlib import Path
 
 from ..base.files import UserError, read_json
 from .findings import cell_text
-from .tables import run_folders, run_row
+from .tables import run_folders, run_row, saved_at
 
 # %% ../../nbs/companion/inventory.ipynb #inv00005
 def find_run(
@@ -129,21 +128,9 @@ def _last_metrics(folder: Path) -> tuple[int, dict[str, float]]:
     return step, values
 
 
-def _checkpoint(folder: Path) -> tuple[int, float]:
-    "Step and seconds of a run's checkpoint; (0, 0) without one."
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(folder / "checkpoint.safetensors", framework="np") as f:
-            state = dict(json.loads(f.metadata()["structure"])["dict"])
-            return int(state["step"]["value"]), float(state["seconds"]["value"])
-    except (OSError, SafetensorError, TypeError, KeyError, ValueError):
-        return 0, 0.0
-
-
 def _rate(folder: Path, logged: int) -> float | None:
     "Steps per second so far; None where nothing is known yet."
-    saved, seconds = _checkpoint(folder)
+    saved, seconds = saved_at(folder)
     if not saved:
         saved, seconds = logged, _changed(folder) - (folder / "config.json").stat().st_mtime
     return saved / seconds if saved and seconds > 0 else None
@@ -153,7 +140,7 @@ def progress_of(folder: Path) -> dict:
     "How far a run is: state, step, total, rate (per second), remaining (seconds), metrics."
     row, total = run_row(folder), record_of(folder).get("config", {}).get("niterations")
     logged, metrics = _last_metrics(folder)
-    step, rate = max(logged, _checkpoint(folder)[0]), _rate(folder, logged)
+    step, rate = max(logged, saved_at(folder)[0]), _rate(folder, logged)
     left = (total - step) / rate if rate and isinstance(total, int) else None
     facts = {"run": row["run"], "state": row["state"], "step": step, "total": total}
     return facts | {"rate": rate, "remaining": left, "metrics": metrics}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['show', 'duration', 'markdown_table', 'html_table', 'with_code', 'card_table', 'folded', 'found_for', 'claims_table',
-           'results_of', 'show_outcomes', 'run_folders', 'run_row']
+           'results_of', 'show_outcomes', 'run_folders', 'saved_at', 'run_row']
 
 # %% ../../nbs/companion/tables.ipynb #tb000003
 import json
@@ -232,15 +232,16 @@ def run_folders(root: Path) -> list[Path]:
     return [folder for folder in found if not folder.name.endswith(".previous")]
 
 
-def _checkpoint_step(folder: Path) -> int:
-    "The step of an unfinished run's checkpoint, 0 without one."
+def saved_at(folder: Path) -> tuple[int, float]:
+    "Step and seconds of training of a run's checkpoint; (0, 0) without one."
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(folder / "checkpoint.safetensors", framework="np") as f:
-            return dict(json.loads(f.metadata()["structure"])["dict"])["step"]["value"]
+            state = dict(json.loads(f.metadata()["structure"])["dict"])
+            return int(state["step"]["value"]), float(state["seconds"]["value"])
     except (OSError, SafetensorError, TypeError, KeyError, ValueError):
-        return 0
+        return 0, 0.0
 
 
 def _is_locked(path: Path) -> bool:
@@ -259,10 +260,10 @@ def _state_of_run(folder: Path) -> tuple[str, str]:
     if (folder / "done.json").exists():
         return "finished", f"{read_json(folder / 'done.json')['seconds']:.1f} s of training"
     if lock.exists() and _is_locked(lock):
-        return "running", f"checkpoint at step {_checkpoint_step(folder)} of {total}"
+        return "running", f"checkpoint at step {saved_at(folder)[0]} of {total}"
     if error.exists():
         return "failed", (error.read_text(encoding="utf-8").strip().splitlines() or [""])[-1]
-    return "interrupted", f"at step {_checkpoint_step(folder)} of {total}"
+    return "interrupted", f"at step {saved_at(folder)[0]} of {total}"
 
 
 def run_row(folder: Path) -> dict:
