@@ -169,7 +169,7 @@ _CLAIMS = (
 
 # %% ../../nbs/nfpi/page.ipynb #nfpi-pa-paper
 _PLANE = ("planar_lambda", "npoints")
-_FLOW = ("niterations", "num_flows", "lambda_fpi", "lambda_fpi_mean")
+_FLOW = ("niterations", "lambda_fpi", "lambda_fpi_mean")
 _CLASSIFIER = ("classifier_per_class", "classifier_steps", "classifier_width")
 _FIGURES = {
     "data": Figure(
@@ -252,7 +252,7 @@ _FIGURES = {
         "Accuracy of the flows over the steps, with the scales' lengths of training",
         alt="A curve with a band over seeds for each variant of the flow, on a logarithmic axis of"
         " steps; upright lines where the iteration runs and where the scales end",
-        parameters=("items_per_class", "num_flows", "lambda_fpi", "lambda_fpi_mean"),
+        parameters=("items_per_class", "lambda_fpi", "lambda_fpi_mean"),
     ),
     "accuracy": Figure(
         "Accuracy of the flows by Bayes' rule",
