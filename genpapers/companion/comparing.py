@@ -21,7 +21,7 @@ from .ledger import find_reproductions
 from .findings import claim_cells, with_interval
 from .tables import run_folders
 from ..pictures.curves import curves, long_table
-from ..train.loop import last_values, read_metrics
+from ..train.loop import last_over_seeds, read_metrics
 from ..train.specs import key_of
 
 # %% ../../nbs/companion/comparing.ipynb #cmp00005
@@ -73,9 +73,7 @@ class Side:
     @cached_property
     def last(self) -> dict[str, list[float]]:
         "The last value of every metric, for each seed."
-        rows = [last_values(frame) for frame in self.metrics]
-        names = dict.fromkeys(name for row in rows for name in row)
-        return {name: [row[name] for row in rows if name in row] for name in names}
+        return last_over_seeds(self.metrics)
 
 
 def _facts(record: dict) -> dict:

@@ -29,7 +29,7 @@ from .study import job_settings
 from .findings import cell_text, with_interval
 from ..pictures.curves import curves, long_table
 from ..pictures.style import class_colours, legend_above, panels, set_title, styled
-from ..train.loop import last_values, read_metrics
+from ..train.loop import last_over_seeds, read_metrics
 from ..train.runs import ensure_all
 from ..train.specs import run_as_values
 
@@ -185,10 +185,7 @@ def lines_of(results: Sequence[Result]) -> list[Line]:
     lines = []
     for (_, label), (values, runs) in groups.items():
         frames = [read_metrics(Path(run["folder"]) / "metrics.csv") for run in runs.values()]
-        last = [last_values(frame) for frame in frames]
-        names = dict.fromkeys(name for row in last for name in row)
-        metrics = {n: [row[n] for row in last if n in row] for n in names}
-        lines.append(Line(values, label, metrics, frames))
+        lines.append(Line(values, label, last_over_seeds(frames), frames))
     return lines
 
 
