@@ -122,13 +122,17 @@ def _trained(job: Job) -> dict[str, dict]:
     return {name: run_as_values(run) for name, run in runs.items()}
 
 
-def walk(sweep: Sweep, say: Callable[[str], None] = print) -> list[Result]:
+def walk(
+    sweep: Sweep,
+    say: Callable[[str], None] = print,
+    runs_of: Sequence[Callable[[], dict[str, dict]]] = (),  # of each job; none: trained here
+) -> list[Result]:
     "Walk all plans, one after the other; a line for each."
     results = []
-    for i, (values, job) in enumerate(sweep.jobs, 1):
-        results.append(_result(values, job, partial(_trained, job)))
+    for i, (values, job) in enumerate(sweep.jobs):
+        results.append(_result(values, job, runs_of[i] if runs_of else partial(_trained, job)))
         done = results[-1].message or f"{cell_text(values | {'seed': results[-1].seed})} is done"
-        say(f"[{i}/{len(sweep.jobs)}] {done}")
+        say(f"[{i + 1}/{len(sweep.jobs)}] {done}")
     return results
 
 
@@ -148,12 +152,7 @@ def walk_on(
     await_workers(client, say)
     check_workers(client)
     submitted = [submit_runs(client, job) for _, job in sweep.jobs]
-    results = []
-    for i, ((values, job), tasks) in enumerate(zip(sweep.jobs, submitted), 1):
-        results.append(_result(values, job, partial(_gathered, tasks)))
-        done = results[-1].message or f"{cell_text(values | {'seed': results[-1].seed})} is done"
-        say(f"[{i}/{len(sweep.jobs)}] {done}")
-    return results
+    return walk(sweep, say, [partial(_gathered, tasks) for tasks in submitted])
 
 # %% ../../nbs/companion/sweeping.ipynb #swp00010
 FEW = 4  # metrics in the table and in the figure where nobody asks for others

@@ -48,7 +48,8 @@ def _curve(
     points: list[tuple[int, float]],  # steps, ascending, and values
 ) -> str:
     "A curve with its name and last value, as SVG; the range of its values is its height."
-    some = [(s, v) for s, v in points[:: max(1, len(points) // _WIDE)] if math.isfinite(v)]
+    every = max(1, len(points) // _WIDE)
+    some = [(s, v) for s, v in points[::-every][::-1] if math.isfinite(v)]  # the last one, too
     if len(some) < 2:
         return ""
     values = [value for _, value in some]
