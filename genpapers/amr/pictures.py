@@ -115,13 +115,13 @@ def consistency_figure(
 ) -> Figure:
     "Codes coloured by label, and arrows from mixes of codes to the codes of what they decode to."
     colours = np.array(class_colours(len(classes)))
-    fig, axes = panels(len(results), 4, (2.8, 2.8))
+    fig, axes = panels(len(results), 3, (3.6, 3.2))
     for ax, (title, (h, h_mix, back)) in zip(axes, results.items()):
         mean, plane = _principal_plane(h)
         dots, start, end = ((t - mean) @ plane for t in (h, h_mix, back))
-        ax.scatter(*dots.T, 5, colours[labels], alpha=0.6, linewidths=0)
-        arrows = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.003, "alpha": 0.5}
-        ax.quiver(*start.T, *(end - start).T, **arrows)
+        ax.scatter(*dots.T, 14, colours[labels], alpha=0.9, linewidths=0)
+        arrows = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.003, "color": "0.6"}
+        ax.quiver(*start.T, *(end - start).T, zorder=0, **arrows)
         ax.update_datalim(end)
         ax.autoscale_view()
         ratio = np.abs(back - h_mix).mean() / np.abs(h - h.mean(0)).mean()

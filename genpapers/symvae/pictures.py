@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import Tensor
 
 from ..pictures.curves import curves, long_table
@@ -106,8 +106,11 @@ def distance_dots(
         for (kind, stage, method), some in rows.groupby(["kind", "stage", "method"], sort=False):
             found[METHODS[method]][f"{kind}, {stage}"] = over_seeds(some["distance"].tolist())
         show_dots(ax, found)
-        if 0 < 10 * rows["distance"].min() < rows["distance"].max():
+        low, high = rows["distance"].min(), rows["distance"].max()
+        if 0 < 10 * low < high:
             ax.set_xscale("log")
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 3) if high < 100 * low else (1,)))
+            ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             ax.xaxis.set_minor_formatter(NullFormatter())
         set_title(ax, experiment)
         ax.set_xlabel(name)
