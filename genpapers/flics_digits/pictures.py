@@ -45,7 +45,7 @@ def exchange(
         seen = torch.cat([own[site][:n_own], samples[1 - site][: n - n_own]])
         whose = [site] * n_own + [1 - site] * (n - n_own)
         lines.append(tinted(seen, whose, SITE_COLOURS))
-    fig = grids({"": torch.cat(lines)}, n, row_labels=["site 0", "site 1"])
+    fig = grids({"": torch.cat(lines)}, n, size=0.5, row_labels=["site 0", "site 1"])
     _site_legend(fig, "images of, or drawn by,")
     return fig
 

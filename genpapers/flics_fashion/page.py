@@ -136,8 +136,8 @@ PAPER = Paper(
         ),
         "curves": Figure(
             "Losses and accuracies over training, means over the students",
-            "Curves of both losses and of the accuracy on test images over the steps, a colour for "
-            "each way of learning and number of images",
+            "Curves of both losses and of the accuracy on test images over the steps, a column for "
+            "each number of images, a colour for each way of learning",
             parameters=("niterations", "batch_size"),
         ),
         "accuracies": Figure(

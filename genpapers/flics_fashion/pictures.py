@@ -8,6 +8,7 @@ __all__ = ['own_images', 'shares_grid', 'panel', 'sent_grid', 'name_of', 'traini
 
 # %% ../../nbs/flics_fashion/pictures.ipynb #ffx00003
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -79,11 +80,7 @@ def sent_grid(
     return fig
 
 # %% ../../nbs/flics_fashion/pictures.ipynb #ffx00012
-_CURVES = {
-    "c": "c-models: cross-entropy, nats",
-    "x": "x-models: nats per unit",
-    "accuracy": "accuracy on test images",
-}
+_CURVES = {"c": "c, nats", "x": "x, nats per unit", "accuracy": "test accuracy"}
 
 
 def name_of(method: str, examples: int, n_classes: int) -> str:
@@ -91,13 +88,26 @@ def name_of(method: str, examples: int, n_classes: int) -> str:
     return f"{method}, {examples * n_classes:,} images" if examples else method
 
 
-def training_curves(runs: dict[str, list[pd.DataFrame]]) -> Figure:
-    "Losses and accuracies, means over the students; runs: name -> metrics of each seed."
-    frames = {}
-    for name, some in runs.items():
-        columns = [c for c in some[0].columns if c.startswith("test accuracy")]
-        frames[name] = [f.assign(accuracy=f[columns].mean(axis=1)) for f in some]
-    return curves(long_table(frames, _CURVES), across=3)
+def _with_accuracy(metrics: pd.DataFrame) -> pd.DataFrame:
+    "Metrics with the mean of the students' accuracies."
+    return metrics.assign(accuracy=metrics.filter(like="test accuracy").mean(axis=1))
+
+
+def training_curves(
+    runs: dict[tuple[str, int], list[pd.DataFrame]],  # method, examples -> metrics of each seed
+    n_classes: int,
+) -> Figure:
+    "Losses and accuracies, means over the students: a column for each number of images."
+    sizes = sorted({n for _, n in runs} - {0}) or [0]
+    tables = []
+    for words, n in product(_CURVES, sizes):
+        number = f"{n * n_classes:,}" if n else "all"
+        frames = {m: map(_with_accuracy, some) for (m, k), some in runs.items() if k in (0, n)}
+        tables.append(long_table(frames, {words: f"{_CURVES[words]}: {number} images"}))
+    table = pd.concat([t.astype({"run": str, "metric": str}) for t in tables], ignore_index=True)
+    for column in ("run", "metric"):  # in this order, of plots and of colours
+        table[column] = pd.Categorical(table[column], table[column].unique())
+    return curves(table, across=len(sizes))
 
 # %% ../../nbs/flics_fashion/pictures.ipynb #ffx00015
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
