@@ -46,6 +46,7 @@ def exchange(
         whose = [site] * n_own + [1 - site] * (n - n_own)
         lines.append(tinted(seen, whose, SITE_COLOURS))
     fig = grids({"": torch.cat(lines)}, n, size=0.5, row_labels=["site 0", "site 1"])
+    fig.set_figheight(fig.get_figheight() + 0.4)
     _site_legend(fig, "images of, or drawn by,")
     return fig
 
