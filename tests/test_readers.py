@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import pickle
@@ -31,7 +32,7 @@ from genpapers.companion.findings import recomputed
 from genpapers.companion.ledger import entries, find_reproductions
 from genpapers.companion.receiving import import_run, import_sentence
 from genpapers.companion.sharing import RUN_FILES
-from genpapers.data import colour, dsprites, sources
+from genpapers.data import colour, dsprites, polymnist, polymnist_archive, sources
 from genpapers.data.folder import load_folder
 from genpapers.data.planar import published_map
 from genpapers.nfpi.classifier import classifier_weights
@@ -149,9 +150,9 @@ def npz(**arrays: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def picture(kind: str, mode: str = "RGB", **options) -> bytes:
+def picture(kind: str, mode: str = "RGB", size: tuple = (9, 7), **options) -> bytes:
     buffer = io.BytesIO()
-    values = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
+    values = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     image = Image.fromarray(values).convert(mode)
     if mode == "I;16":
         image = Image.fromarray(values[..., 0].astype(np.uint16) * 257)
@@ -306,6 +307,25 @@ def picture_readers(folder: Path) -> Iterator[Reader]:
         yield path, partial(load_folder, path.parent, path, 8)
 
 
+def polymnist_readers(folder: Path) -> Iterator[Reader]:
+    "The official archive, what is prepared from it, and a background."
+    any_number = {"train": None, "test": None}
+    archive = folder / "zip" / polymnist_archive.ARCHIVE
+    archive.parent.mkdir()
+    Image.new("RGB", (28, 28), "red").save(png := io.BytesIO(), "PNG")
+    with zipfile.ZipFile(archive, "w") as z:
+        for split, d, c in itertools.product(("train", "test"), range(5), range(10)):
+            z.writestr(f"PolyMNIST/{split}/m{d}/{c}.{c}.png", png.getvalue())
+    prepare = partial(polymnist_archive.prepare_archive, archive, folder / "aside", any_number)
+    yield archive, prepare
+    yield archive, lambda: polymnist_archive.official_folder(archive.parent) or prepare()
+    ready = polymnist_archive.prepare_archive(archive, folder / "arrays", any_number)
+    yield ready / "digests.json", partial(polymnist_archive.read_prepared, ready, "train")
+    yield ready / "train.safetensors", partial(polymnist_archive.read_prepared, ready, "train")
+    large = write_atomically(folder / "large" / "a.png", picture("PNG", size=(40, 30)))
+    yield large, partial(polymnist.read_picture, large)
+
+
 def run_readers(folder: Path) -> Iterator[Reader]:
     "A finished run as a whole, and its files alone."
     run, alone = lay_out_run(folder / "run"), lay_out_run(folder / "alone")
@@ -430,7 +450,7 @@ def check_said(path: Path, read: Callable, by_digest: bool) -> None:
 
 
 READERS = idx_readers, colour_readers, picture_readers, run_readers, other_readers
-READERS += (received_readers,)
+READERS += received_readers, polymnist_readers
 
 
 @pytest.mark.parametrize("kind", READERS)

@@ -14,7 +14,7 @@ from ..base.code import entry_of
 from ..base.files import UserError, file_digest
 from ..base.paper import PAPERS, available_papers, find_paper
 from ..base.parameters import folder_of
-from .shell import FIGURES_DIR, JSON, PAPERS_GIVEN, RUNS_DIR, print_json
+from .shell import FIGURES_DIR, JSON, PAPERS_GIVEN, RUNS_DIR, Place, print_json
 from .shell import run_argument
 
 # %% ../../nbs/companion/carrying.ipynb #car00005
@@ -27,19 +27,16 @@ def _written(folder: Path, as_json: bool) -> None:
 @click.command("export")
 @run_argument()
 @click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="The zip to write; default: PAPER-NAME-KEY.zip here.",
+    "-o", "--output", type=Place(), help="The zip to write; default: PAPER-NAME-KEY.zip here."
 )
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Place(file_okay=False),
     help="Instead, a folder to write: a safetensors file per network, and how to build it.",
 )
 @click.option(
     "--onnx",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Place(file_okay=False),
     help="Instead, a folder to write: decoder and classifier as ONNX, compared with torch.",
 )
 @FIGURES_DIR
@@ -75,7 +72,7 @@ def export(
 
 # %% ../../nbs/companion/carrying.ipynb #car00007
 @click.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=Place())
 @click.option(
     "--limit", default=4000.0, show_default=True, help="The largest file that is accepted, in MB."
 )
@@ -130,7 +127,7 @@ def _import_published(
 
 
 @click.command("pack-models")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=Place(file_okay=False))
 @PAPERS_GIVEN
 @FIGURES_DIR
 @RUNS_DIR

@@ -34,6 +34,7 @@ from genpapers.companion.shell import (
     SCHEDULER,
     Commands,
     Folder,
+    Place,
     check_scheduler,
 )
 from .shell import job_of, pairs_option, print_json, print_rows
@@ -195,7 +196,7 @@ def reproduce(
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=Place(file_okay=False))
 @JSON
 def notebooks(folder: Path, as_json: bool) -> None:
     "Copy the papers' notebooks to FOLDER, to be read, changed and run there."

@@ -258,7 +258,7 @@ FLAGS = {
          "with pairs synthetic; without it the generator of the same parameters"),
         ("--id", "", "a run is named by its stage, its seed and its key"),
         ("--load_id", "",
-         "an interrupted training goes on by itself; a finished one is not prolonged"),
+         "an interrupted training goes on by itself, a finished one with a larger `niterations`"),
     ),
     "nfpi": (
         ("--config-path, --config-name", "configs", "as data set/variant"),

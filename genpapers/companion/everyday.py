@@ -27,6 +27,7 @@ from genpapers.companion.shell import (
     PAPER,
     RUNS_DIR,
     SCHEDULER,
+    Place,
     check_scheduler,
     pairs_option,
 )
@@ -93,7 +94,7 @@ def watch(run: str | None, every: float, once: bool, runs_dir: Path | None, as_j
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Place(dir_okay=False),
     default="compare.png",
     show_default=True,
     help="The picture of their curves.",

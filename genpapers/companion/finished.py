@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..base.files import UserError, read_json, user_path
+from ..base.files import UserError, read_json, reading, user_path
 from ..base.paper import find_paper
 from .receiving import import_run
 from .job import make_job
 from .inventory import find_run
 from .study import job_settings
+from .tables import run_folders
 from .weights import read_weights, trained_model
 from ..train.devices import resolve_device
 from ..train.loop import read_metrics
@@ -71,7 +72,7 @@ def _newest(run: str, root: Path) -> Path | None:
     """Of the finished runs of a paper/name the one that ended last; a name without its seed means
     the first seed. None where there is none."""
     paper, _, name = run.partition("/")
-    found = [p.parent for p in root.glob(f"{paper}/*/done.json")] if name else []
+    found = [f for f in run_folders(root) if f.parent.name == paper and (f / "done.json").exists()]
     names = {f: f.name.rpartition("-")[0] for f in found}
     seeds = {n: int(n.rpartition("-s")[2]) for n in names.values() if _OF_A_SEED(name, n)}
     if name not in names.values() and seeds:
@@ -91,9 +92,10 @@ def load(
     "A finished run; none, several or an altered one are a `UserError`. Needs no data."
     path, root = user_path(run, Path.cwd()), folder_of(runs_dir, "runs_dir")
     if (path / "model.json").is_file():
-        about = read_json(path / "model.json")
-        facts = (about.get(k, "") for k in ("paper", "name", "key"))
-        return FinishedRun(*facts, path, about.get("config", {}), device)
+        with reading(path / "model.json", "export the run again with genpapers export --weights"):
+            about = read_json(path / "model.json")
+            facts = [about.get(k, "") for k in ("paper", "name", "key")]
+            return FinishedRun(*facts, path, about.get("config", {}), device)
     if path.is_file():
         aside = tempfile.TemporaryDirectory(prefix="genpapers-")
         folder = import_run(path, aside.name)[0]

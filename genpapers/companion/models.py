@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from ..base.files import UserError, file_digest, read_json, write_atomically
-from ..base.files import write_json
+from ..base.files import user_path, write_json
 from .inventory import record_of
 from .receiving import LIMIT, differences, import_run
 from .sharing import export_run
@@ -82,7 +82,7 @@ def _bytes_of(source: str, name: str, limit: int) -> bytes:
                 f"{where} cannot be fetched ({e}); is it the archive's folder?"
             ) from None
     else:
-        path = where = Path(source).expanduser() / name
+        path = where = user_path(source, Path.cwd()) / name
         if not path.is_file():
             raise UserError(f"there is no {path}; name the folder that holds {INDEX}")
         with open(path, "rb") as f:

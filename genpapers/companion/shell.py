@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['JSON', 'RUNS_DIR', 'FIGURES_DIR', 'ENGINE', 'SCHEDULER', 'LOG_OPTION', 'PAPER', 'PAPERS_GIVEN', 'Commands',
-           'print_json', 'print_rows', 'Folder', 'check_scheduler', 'typed_value', 'job_of', 'run_argument',
+           'print_json', 'print_rows', 'Folder', 'Place', 'check_scheduler', 'typed_value', 'job_of', 'run_argument',
            'pairs_option']
 
 # %% ../../nbs/companion/shell.ipynb #shl00003
@@ -71,6 +71,18 @@ class Folder(click.ParamType):
     def shell_complete(self, ctx, param, incomplete: str) -> list[CompletionItem]:
         "The shell knows folders better."
         return [CompletionItem(incomplete, type="dir")]
+
+
+class Place(click.Path):
+    "A file or folder as shells name it: relative to where one stands; `~`, quoted too."
+
+    def __init__(self, **options: bool):
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: str | Path, param, ctx) -> Path:
+        "The path, absolute only where it begins at a home folder."
+        path = user_path(value, Path.cwd()) if str(value).startswith("~") else value
+        return super().convert(path, param, ctx)
 
 
 RUNS_DIR = click.option("--runs-dir", type=Folder(), help="Default: runs/ of the project.")

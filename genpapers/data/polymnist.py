@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ..base.files import decides_nothing, digest_of
 from .polymnist_archive import NSTYLES, SIZE, official_arrays, official_folder
+from .folder import read_upright
 from .sources import IDX, DataError, Images, data_roots, find_collection, load
 
 # %% ../../nbs/data/polymnist.ipynb #pd000006
@@ -106,12 +106,8 @@ PICTURES = "polymnist_backgrounds"  # the folder in a data root
 
 
 def read_picture(path: Path) -> np.ndarray:
-    "A picture file as (H, W, 3) uint8; an unreadable or too small one is a `DataError`."
-    try:
-        with Image.open(path) as image:
-            picture = np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as e:
-        raise DataError(f"{path} cannot be read as a picture ({e})") from None
+    "A picture file as (H, W, 3) uint8; an unreadable or too small one is a `UserError`."
+    picture = np.asarray(read_upright(path, "RGB", "give another one"))
     if min(h_w := picture.shape[:2]) < SIZE:
         raise DataError(f"{path} is {h_w[1]} x {h_w[0]}; a background needs at least 28 x 28")
     return picture
@@ -120,7 +116,7 @@ def read_picture(path: Path) -> np.ndarray:
 def pictures_in(folder: str | Path) -> list[np.ndarray]:
     "The five pictures of a folder, by name; another number of them is a `DataError`."
     kinds = (".jpg", ".jpeg", ".png", ".webp")
-    paths = [p for p in sorted(Path(folder).glob("*")) if p.suffix.lower() in kinds]
+    paths = [p for p in sorted(Path(folder).glob("[!.]*")) if p.suffix.lower() in kinds]
     if len(paths) != NSTYLES:
         raise DataError(
             f"{folder} holds {len(paths)} pictures;"

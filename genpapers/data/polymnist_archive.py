@@ -6,20 +6,22 @@
 __all__ = ['NSTYLES', 'SIZE', 'official_folder', 'official_arrays']
 
 # %% ../../nbs/data/polymnist_archive.ipynb #pe000003
+import os
 import re
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from http.client import HTTPException
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
-from safetensors import SafetensorError
+from PIL import Image
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ..base.files import file_digest, read_json, write_atomically, write_json
+from ..base.files import file_digest, read_json, reading, write_atomically, write_json
 from .sources import DataError, data_roots
 
 NSTYLES, SIZE = 5, 28
@@ -110,14 +112,14 @@ def check_table(table: Table, split: str, source: Path, expected: int | None) ->
 
 # %% ../../nbs/data/polymnist_archive.ipynb #pd000024
 def decode(read: Read, name: str) -> np.ndarray:
-    "One image as (3, 28, 28) uint8; an unreadable one, or of another size, is a `DataError`."
+    "One image as (3, 28, 28) uint8; an unreadable one, or of another size, is a `ValueError`."
     try:
         with Image.open(BytesIO(read())) as image:
             pixels = np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as e:
-        raise DataError(f"{name} cannot be decoded ({e}); fetch the archive again") from None
+    except Exception as e:  # of many kinds where a zip file is damaged
+        raise ValueError(f"{name}: {e}") from None
     if pixels.shape != (SIZE, SIZE, 3):
-        raise DataError(f"{name} is {pixels.shape[1]} x {pixels.shape[0]}, not {SIZE} x {SIZE}")
+        raise ValueError(f"{name} is {pixels.shape[1]} x {pixels.shape[0]}, not {SIZE} x {SIZE}")
     return pixels.transpose(2, 0, 1)
 
 
@@ -137,13 +139,15 @@ def prepare_archive(
     folder: Path,  # where the arrays go
     expected: dict[str, int | None] = EXPECTED,  # None: as many as there are
 ) -> Path:
-    "Arrays and their digests from the archive, once; the folder."
-    archive = zipfile.ZipFile(source) if source.is_file() else None
-    tables = table_of(zip_members(archive) if archive else folder_members(source))
-    for split, table in tables.items():
-        check_table(table, split, source, expected[split])
-    for split, table in tables.items():
-        write_atomically(folder / f"{split}.safetensors", save(arrays_of(table)))
+    "Arrays and their digests from the archive, once, or a `DataError`; the folder."
+    with reading(source, "fetch the archive again", DataError):
+        archive = zipfile.ZipFile(source) if source.is_file() else None
+        tables = table_of(zip_members(archive) if archive else folder_members(source))
+        for split, table in tables.items():
+            check_table(table, split, source, expected[split])
+        arrays = {split: save(arrays_of(table)) for split, table in tables.items()}
+    for split, content in arrays.items():
+        write_atomically(folder / f"{split}.safetensors", content)
     digests = {split: file_digest(folder / f"{split}.safetensors") for split in tables}
     write_json(folder / "digests.json", digests)
     return folder
@@ -154,13 +158,13 @@ def read_prepared(folder: Path, split: str) -> dict[str, Tensor]:
 
     A file that is not what was written, by its digest, is a `DataError`."""
     path, digests = folder / f"{split}.safetensors", folder / "digests.json"
-    remedy = "remove the folder and prepare it again"
-    if not path.is_file() or file_digest(path) != read_json(digests).get(split):
+    remedy = f"remove {folder.name}/ and prepare it again"
+    with reading(digests, remedy, DataError):
+        expected = read_json(digests).get(split)
+    if not path.is_file() or file_digest(path) != expected:
         raise DataError(f"{path} is missing, truncated or altered; {remedy}")
-    try:
+    with reading(path, remedy, DataError):
         return load_file(path)
-    except SafetensorError as e:
-        raise DataError(f"{path} cannot be read ({e}); {remedy}") from None
 
 # %% ../../nbs/data/polymnist_archive.ipynb #pd000038
 _RELEASE = "data_PM_ICLR_2024"  # the folder inside the zip file, below data/
@@ -190,11 +194,19 @@ def _refuse_pickles(paths: Iterable[Path]) -> None:
             )
 
 
+def _holds_archive(root: Path) -> bool:
+    "Whether the zip file is in a data root; something else of its name is a `DataError`."
+    archive = root / ARCHIVE
+    if archive.is_file() and not zipfile.is_zipfile(archive):
+        raise DataError(f"{archive} is no zip file; remove it, or fetch it again")
+    return archive.is_file()
+
+
 def _found_in(root: Path) -> Path | None:
     "The folder for the prepared arrays in a data root; two possible ones are a `DataError`."
     expected = root / FOLDER
     prepared = (expected / "digests.json").exists()
-    if prepared or _holds_images(expected) or (root / ARCHIVE).is_file():
+    if prepared or _holds_images(expected) or _holds_archive(root):
         return expected
     found = [root / place for place in _ELSEWHERE if _holds_images(root / place)]
     if len(found) > 1:
@@ -207,7 +219,7 @@ def _found_in(root: Path) -> Path | None:
 
 def official_folder(root: str | Path | None = None) -> Path | None:
     """The first data root's folder for the prepared arrays, where these, the unpacked images or
-    the zip file are there; a pickle or two possible folders are a `DataError`."""
+    the zip file are there; a pickle, two possible folders or no zip file are a `DataError`."""
     if root:
         _refuse_pickles([Path(root).expanduser()])
     return next(filter(None, map(_found_in, data_roots(root))), None)
@@ -217,13 +229,17 @@ def _fetch_archive(root: str | Path | None, url: str = URL) -> Path:
     "Download the official archive into the first data root, or a `DataError`; the zip file."
     target = data_roots(root)[0] / ARCHIVE
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(url, str(target))
-    except OSError as e:
-        raise DataError(
-            f"PolyMNIST could not be downloaded ({e});"
-            f" put {ARCHIVE} into {target.parent}, or compose the set"
-        ) from None
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".polymnist-") as aside:
+        try:
+            torch.hub.download_url_to_file(url, f"{aside}/{ARCHIVE}")
+            if not zipfile.is_zipfile(f"{aside}/{ARCHIVE}"):
+                raise OSError(f"{url} has something else than a zip file")
+        except (OSError, HTTPException) as e:
+            raise DataError(
+                f"PolyMNIST could not be downloaded ({e});"
+                f" put {ARCHIVE} into {target.parent}, or compose the set"
+            ) from None
+        os.replace(f"{aside}/{ARCHIVE}", target)
     return target
 
 

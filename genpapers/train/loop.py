@@ -8,6 +8,7 @@ __all__ = ['Training', 'TrainingError', 'Averages', 'read_metrics', 'last_values
 # %% ../../nbs/train/loop.ipynb #38f3cab6
 import csv
 import io
+import os
 import re
 import signal
 import threading
@@ -146,6 +147,8 @@ class StopSignals:
 
     def __enter__(self):
         self.requested, self.previous = None, {}
+        parent = os.getppid()
+        self.client = parent if os.environ.get("JPY_PARENT_PID") == str(parent) else None
         _listening[threading.get_ident()] = self
         if threading.current_thread() is threading.main_thread():
             self.previous = {
@@ -155,6 +158,12 @@ class StopSignals:
 
     def note(self, number: int, frame) -> None:
         self.requested = signal.Signals(number)
+
+    def arrived(self) -> bool:
+        "Whether a signal has arrived, or the program that started this kernel has ended."
+        if self.client and os.getppid() != self.client and not self.requested:
+            self.requested = signal.SIGTERM
+        return self.requested is not None
 
     def __exit__(self, *_):
         _listening.pop(threading.get_ident(), None)
@@ -263,7 +272,7 @@ class Loop:
                 self.step()
                 self.report(progress, send)
                 progress.advance()
-                if stop.requested or time.monotonic() - self.saved > self.checkpoint_seconds:
+                if stop.arrived() or time.monotonic() - self.saved > self.checkpoint_seconds:
                     self.save()
                 if stop.requested:
                     stop.leave()
