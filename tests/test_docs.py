@@ -173,6 +173,7 @@ def test_a_paper_shows_its_figures_and_claims(site, page, paper):
     assert all(claim.statement[:40] in text for claim in paper.claims) and "verdict" in text
 
 
+PAPERS = tuple(paper.name for paper in available_papers())
 FIGURES = """[...document.querySelectorAll('figure.shown')].map(f => {
     const i = f.querySelector('img'), name = f.querySelector('figcaption a');
     return [i.naturalWidth, i.naturalHeight, i.alt, f.innerText, name && name.getAttribute('href')];
@@ -208,7 +209,7 @@ def test_a_click_shows_the_whole_figure(site, page):
     assert not whole.is_visible()
 
 
-@pytest.mark.parametrize("name", ("mnist_style", "symvae", "polymnist"))
+@pytest.mark.parametrize("name", PAPERS)
 def test_an_explorer_works_without_a_kernel(site, page, name):
     page.goto((site / f"{name}.html").as_uri())
     explorer = page.locator("figure.explorer").first
@@ -225,7 +226,6 @@ def test_an_explorer_works_without_a_kernel(site, page, name):
     assert explorer.locator("figcaption").inner_text() and "undefined" not in "".join(seen)
 
 
-PAPERS = tuple(paper.name for paper in available_papers())
 GUIDES = tuple(p.stem for p in NOTEBOOKS if p.parent == ROOT / "nbs" and p.stem not in PAPERS)
 LOOKED_AT = ("index", "install", *PAPERS, *sorted(set(GUIDES) - {"index"}), "train/loop")
 # Of the elements with words of their own, one of each look: what is behind them, and their letters.
@@ -243,6 +243,7 @@ LOOKS = """[...document.querySelectorAll('body *')].reduce((seen, e) => {
 }, new Map()).values()"""
 STRUCTURE = "axe.run({resultTypes: ['violations'], rules: {'color-contrast': {enabled: false}}})"
 RULES = "{resultTypes: ['violations'], runOnly: ['color-contrast', 'link-in-text-block']}"
+SCROLLED = "axe.run({runOnly: ['scrollable-region-focusable']})"
 COLOURS = f"axe.run({{include: [...{LOOKS}]}}, {RULES})"
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 IS_DARK = "document.documentElement.classList.contains('quarto-dark')"
@@ -269,6 +270,10 @@ def test_axe_finds_nothing_serious(site, page, name):
     page.wait_for_function(f"{BACKGROUND} === '{DARK}' && {IS_DARK}")
     page.evaluate("Promise.all(document.getAnimations().map(a => a.finished))")
     found += [f"dark, {words}" for words in serious(page, COLOURS)]
+    page.set_viewport_size({"width": NARROW, "height": 900})
+    page.wait_for_function("new Promise(done => requestAnimationFrame(() => done(true)))")
+    found += [f"narrow, {words}" for words in serious(page, SCROLLED)]
+    page.set_viewport_size({"width": WIDE, "height": 900})
     assert not found, "\n".join(found)
 
 

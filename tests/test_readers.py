@@ -273,6 +273,12 @@ def idx_readers(folder: Path, tiny: dict[str, bytes]) -> Iterator[Reader]:
         yield root / "Tiny" / "raw" / (RAW_FILES[0] + ending), read
 
 
+def load_anew(name: str, root: Path) -> None:
+    "Read a colour set, whether or not it was read before."
+    colour._load.cache_clear()
+    colour.load_colour(name, "train", root)
+
+
 def colour_readers(folder: Path) -> Iterator[Reader]:
     "CIFAR's two versions, SVHN, mosaics, shards and dSprites."
     images, labels = RECORDS[:, 1:].reshape(-1, 3, 32, 32), RECORDS[:, 0]
@@ -286,7 +292,7 @@ def colour_readers(folder: Path) -> Iterator[Reader]:
     }
     for place, files in sets.items():
         name = "cifar10" if place.startswith("cifar") else place
-        read = partial(colour.load_colour.__wrapped__, name, "train", folder / place)
+        read = partial(load_anew, name, folder / place)
         for file, content in files.items():
             write_atomically(folder / place / place / file, content)
         for file in list(files)[:2]:

@@ -121,7 +121,7 @@ def explorer(
     choices = {"model": each("model", list(models))}
     for i, name in enumerate(names[:2]):
         offered = [(k + i) % len(images) for k in range(min(2, len(images)))]
-        choices[f"picture {name}"] = each(f"picture_{name}", offered)
+        choices[f"picture {name}"] = {f"no. {k + 1}": {f"picture_{name}": k} for k in offered}
     weights = [f"weight_{n}" for n in names]
     choices["mix"] = {}
     for w in (0.0, 0.25, 0.5, 0.75, 1.0):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UserError', 'reading', 'decides_nothing', 'project_root', 'user_path', 'some_home', 'write_atomically', 'lock_of',
-           'write_json', 'read_json', 'digest_of', 'file_digest']
+           'write_json', 'read_json', 'files_below', 'looks_of', 'digest_of', 'file_digest']
 
 # %% ../../nbs/base/files.ipynb #56a77a8e
 import hashlib
@@ -141,6 +141,28 @@ def read_json(path: str | Path) -> Any:
         raise UserError(
             f"{path} is not a readable JSON file ({e}); remove it and run again"
         ) from None
+
+# %% ../../nbs/base/files.ipynb #fl000011
+@decides_nothing
+def files_below(folder: str | Path) -> list[Path]:
+    "The files in a folder and in all below, linked ones too; what begins with a dot is left out."
+    found, entered = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and real not in entered)
+        if real not in entered:  # a link may lead to a folder above
+            entered.add(real)
+            found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(f for f in found if f.is_file())
+
+
+@decides_nothing
+def looks_of(folder: str | Path) -> tuple[tuple[Path, int, int, int], ...]:
+    """What can be seen of the files below a folder without reading them: path, size, and when the
+    content, and anything else, was last changed. A copy that keeps the first time cannot keep the
+    second."""
+    seen = ((file, file.stat()) for file in files_below(folder))
+    return tuple((f, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for f, s in seen)
 
 # %% ../../nbs/base/files.ipynb #4bca20c6
 def digest_of(*parts: bytes | str | memoryview) -> str:

@@ -23,12 +23,16 @@ class Condition:
     low: float = -math.inf
     high: float = math.inf
 
-    def __str__(self) -> str:
+    @property
+    def range(self) -> str:
+        "The range in words."
+        low, high = f"{self.low:.3g}", f"{self.high:.3g}"
         if math.isinf(self.low):
-            return f"{self.quantity} below {self.high:g}"
-        if math.isinf(self.high):
-            return f"{self.quantity} above {self.low:g}"
-        return f"{self.quantity} from {self.low:g} to {self.high:g}"
+            return f"below {high}"
+        return f"above {low}" if math.isinf(self.high) else f"from {low} to {high}"
+
+    def __str__(self) -> str:
+        return f"{self.quantity} {self.range}"
 
 
 def _half_width(deviation: float, n: int) -> float:
@@ -100,6 +104,7 @@ def decide(
         return "open", f"{fewest} of at least {LEAST_SEEDS} seeds"
     found = {c: met(c, values[c.quantity]) for c in conditions}
     if False in found.values():
-        return "fails", "; ".join(f"not {c}" for c, good in found.items() if good is False)
+        outside = [c for c, good in found.items() if good is False]
+        return "fails", "; ".join(f"{c.quantity}: not {c.range}" for c in outside)
     unclear = [_why_open(c, values[c.quantity]) for c, good in found.items() if good is None]
     return ("open", "; ".join(unclear)) if unclear else ("holds", "")

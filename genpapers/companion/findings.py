@@ -9,7 +9,6 @@ __all__ = ['MARKS', 'finding', 'cell_text', 'in_lines', 'with_interval', 'measur
 # %% ../../nbs/companion/findings.ipynb #fin00002
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from ..base.files import UserError, read_json, reading
@@ -121,8 +120,7 @@ def measured(
 ) -> tuple[str, str]:
     "What a quantity is over the seeds, and its range."
     values = [float(v) for v in found["values"]]
-    asked = str(replace(_condition(found), quantity="")).strip()
-    return with_interval(values) if values else "not measured", asked
+    return with_interval(values) if values else "not measured", _condition(found).range
 
 
 def quantity_in_words(

@@ -18,7 +18,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ..base.code import entry_of, folder_digest
-from ..base.files import UserError, digest_of, file_digest, project_root
+from genpapers.base.files import (
+    UserError,
+    digest_of,
+    file_digest,
+    files_below,
+    looks_of,
+    project_root,
+)
 from ..base.files import read_json, user_path
 from ..base.paper import Paper, default_figures
 from ..base.parameters import PATHS, PLACES, Parameter, completed
@@ -109,13 +116,11 @@ def notebook_digest(path: Path) -> str:
 
 
 def data_digest(job: Job) -> str:
-    "Digest of names, sizes and times of the files in the data folders, three levels deep."
+    "Digest of how the files in the data folders look, results of our own among them left out."
     folders = [job.parameters.get("data_dir"), os.environ.get("GENPAPERS_DATA"), "data"]
-    facts = []
-    for folder in (user_path(f, job.root) for f in folders if f):
-        found = (f for depth in ("*", "*/*", "*/*/*") for f in folder.glob(depth) if f.is_file())
-        facts += [f"{f} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in sorted(found)]
-    return digest_of(*facts)
+    ours = job.beside("").parent.parent, job.figures.parent  # runs/ and figures/
+    looks = (look for f in folders if f for look in looks_of(user_path(f, job.root)))
+    return digest_of(*(repr(k) for k in looks if not any(map(k[0].is_relative_to, ours))))
 
 
 def _named_digests(job: Job) -> dict[str, str]:
@@ -124,7 +129,7 @@ def _named_digests(job: Job) -> dict[str, str]:
     for name in set(PATHS) - set(PLACES):
         if named := job.parameters.get(name):
             path = Path(named)
-            files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+            files = [path] if path.is_file() else files_below(path)
             facts = [part for f in files for part in (os.path.relpath(f, path), file_digest(f))]
             digests[name] = digest_of(*facts)
     return digests

@@ -172,6 +172,11 @@ def _as_json(value: object) -> object:
 _LATER = "The verdicts appear here when the notebook has run to its end."
 
 
+def _verdicts(claims: list[dict]) -> str:
+    "The verdicts of findings in a line of HTML."
+    return "; ".join(f"<b>{c['name']}</b> {escape(verdict_in_words(c))}" for c in claims)
+
+
 def run_settings(
     p: SimpleNamespace,  # resolved parameters
     root: Path,  # the project
@@ -242,23 +247,39 @@ class Study:
         for part in ("picture", "caption"):
             self.displays[figure, part] = display(Markdown(""), display_id=True)
 
-    def _at_larger_scales(self) -> str:
-        "Verdicts of larger scales, a paragraph for each whose results lie in the project."
-        paragraphs = []
+    def _larger(self) -> tuple[dict, Path]:
+        "Results of the largest scale above this one that lie in the project, and their folder."
+        found = []
         for scale in SCALES[SCALES.index(self.parameters.scale) + 1 :]:
-            folder = f"{default_figures(scale)}/{self.paper.name}"
-            if claims := results_of(project_root() / folder).get("claims"):
-                verdicts = "; ".join(f"<b>{c['name']}</b> {verdict_in_words(c)}" for c in claims)
-                paragraphs.append(f"<p>At scale {scale}, in {folder}: {verdicts}.</p>")
-        return "".join(reversed(paragraphs))
+            folder = project_root() / default_figures(scale) / self.paper.name
+            found.append((results_of(folder), folder))
+        whole = [(results, folder) for results, folder in found if results.get("claims")]
+        return whole[-1] if whole else ({}, self.folder)
+
+    def _larger_pictures(self, results: dict, folder: Path) -> dict:
+        "Those figures of a larger scale that stand beside the result, with their captions."
+        contents = {}
+        for name in {name for name, part in self.displays.keys() - {"claims"}}:
+            facts = results.get("figures", {}).get(name)
+            if facts and (folder / facts["file"]).is_file():
+                contents |= self._contents(name, folder / facts["file"], facts)
+        return contents
 
     def _fill(self) -> None:
-        "Fill the place of `show_result`."
-        words = f"At scale {self.parameters.scale}; the rules that decide stand at the end."
-        table = claims_table(list(self.claims.values()))
-        page = f"<p>{words}</p>{self._at_larger_scales()}{table}"
+        "Fill the place of `show_result` with what the largest scale found: this one, or another."
+        scale, claims = self.parameters.scale, self.found_claims()
+        results, folder = ({}, self.folder) if self._is_of_others() else self._larger()
+        words = f"<p>At scale {scale}; the rules that decide stand at the end.</p>"
+        if results:
+            link = _link_from_notebooks(folder / "results.json")
+            numbers = f'<a href="{escape(link)}">results.json</a>'
+            words = (
+                f"<p>At scale {results['scale']}, the largest that was run ({numbers}). "
+                f"The rest of this page is of scale {scale}: {_verdicts(claims)}.</p>"
+            )
+        page = words + claims_table(results.get("claims", claims))
         claims = {"text/html": page, "text/plain": "The claims"}
-        contents = self.pictures | {"claims": claims}
+        contents = self.pictures | self._larger_pictures(results, folder) | {"claims": claims}
         for name, place in self.displays.items():
             if place and name in contents:
                 place.update(contents[name], raw=True)
@@ -357,22 +378,37 @@ class Study:
         path = write_atomically(self.folder / facts["file"], file.getvalue())
         self._show(name, path, _animated_png(pictures, milliseconds), facts)
 
-    def _show(self, name: str, path: Path, picture: bytes, facts: dict) -> None:
-        "Show a figure above its caption, and remember it for the results."
+    def _contents(self, name: str, path: Path, facts: dict, picture: bytes = b"") -> dict:
+        "A figure, the file's content if no other is given, and its caption, as they are displayed."
         figure = self._find_figure(name)
         words = f"Figure {facts['number']}. {figure.alt or figure.title}."
-        data = {"image/png": base64.b64encode(picture).decode(), "text/plain": words}
-        display(data, metadata={"image/png": {"alt": words}}, raw=True)
+        shown = base64.b64encode(picture or path.read_bytes()).decode()
         caption = _caption(figure, facts, _link_from_notebooks(path))
         below = f"Figure {facts['number']}. {figure.title} ({facts['mark']})"
-        written = {"text/html": caption, "text/plain": below}
-        display(written, raw=True)
-        self.pictures |= {(name, "picture"): data, (name, "caption"): written}
+        return {
+            (name, "picture"): {"image/png": shown, "text/plain": words},
+            (name, "caption"): {"text/html": caption, "text/plain": below},
+        }
+
+    def _show(self, name: str, path: Path, picture: bytes, facts: dict) -> None:
+        "Show a figure above its caption, and remember it for the results."
+        picture, caption = (contents := self._contents(name, path, facts, picture)).values()
+        display(picture, metadata={"image/png": {"alt": picture["text/plain"]}}, raw=True)
+        display(caption, raw=True)
+        self.pictures |= contents
         self.figures[name] = facts | {"sha256": file_digest(path)}
 
     def record(self, name: str, value: object) -> None:
         "A number, or a table of numbers, for the results."
         self.numbers[name] = _as_json(value)
+
+    def found_claims(self) -> list[dict]:
+        "What was found for the claims, in the page's order."
+        return [self.claims[c.name] for c in self.paper.claims if c.name in self.claims]
+
+    def _is_of_others(self) -> bool:
+        "Whether this study is of people's own data, of which other results say nothing."
+        return any(vars(self.parameters).get(name) for name in set(PATHS) - set(PLACES))
 
     def _find_claim(self, name: str) -> Claim:
         "A claim of the paper; an undeclared name is a `UserError`."
@@ -417,7 +453,7 @@ class Study:
                 "runs": self.runs,
                 "numbers": self.numbers,
                 "figures": self.figures,
-                "claims": list(self.claims.values()),
+                "claims": self.found_claims(),
             }
         )
 
@@ -430,4 +466,4 @@ class Study:
             )
         write_json(self.folder / "results.json", self.results())
         self._fill()
-        display(HTML(claims_table(list(self.claims.values()), rules=True)))
+        display(HTML(claims_table(self.found_claims(), rules=True)))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..base.files import decides_nothing, digest_of, reading
+from ..base.files import decides_nothing, digest_of, looks_of, reading
 from .folder import files_of_classes, read_classes
 from .pickles import array_of, bytes_of, read_pickle
 from .sources import IDX, DataError, Images, data_roots, read_arrays, read_verified
@@ -289,16 +289,14 @@ _SIDE = 32  # of all colour sets here
 
 
 @cache
-@decides_nothing
-def load_colour(
-    name: str,  # cifar10, cifar100, svhn, or a folder in a data root
-    split: str = "train",  # or test
-    root: str | Path | None = None,  # the parameter `data_dir`: looked into first
+def _load(
+    name: str,
+    split: str,
+    root: str | Path | None,
+    folder: Path | None,  # of a set that has no layout of its own
+    seen: tuple,  # `looks_of` the folder
 ) -> Images:
-    "A colour data set by name; kept in memory for the next call. Raises `DataError`."
-    if split not in ("train", "test"):
-        raise DataError(f"there is no split named {split!r}; the splits are train, test")
-    folder = None if name in (*LAYOUTS, "svhn") else find_folder([name], root)
+    "A split of a set; again where its folder is not as it was `seen`."
     if _holds_classes(folder):
         *read, classes = _read_pictures(folder, split)
         images, labels = map(np.ascontiguousarray, read)
@@ -309,3 +307,16 @@ def load_colour(
             classes = _CIFAR10_CLASSES
     digest = digest_of(repr(images.shape), images, labels)
     return Images(name, torch.from_numpy(images), torch.from_numpy(labels), classes, digest)
+
+
+@decides_nothing
+def load_colour(
+    name: str,  # cifar10, cifar100, svhn, or a folder in a data root
+    split: str = "train",  # or test
+    root: str | Path | None = None,  # the parameter `data_dir`: looked into first
+) -> Images:
+    "A colour data set by name; kept in memory for the next call. Raises `DataError`."
+    if split not in ("train", "test"):
+        raise DataError(f"there is no split named {split!r}; the splits are train, test")
+    folder = None if name in (*LAYOUTS, "svhn") else find_folder([name], root)
+    return _load(name, split, root, folder, looks_of(folder) if folder else ())

@@ -6,6 +6,7 @@
 __all__ = ['STYLES', 'PolyMNIST', 'moments', 'choose', 'load_polymnist', 'digits_of', 'binarise']
 
 # %% ../../nbs/data/polymnist.ipynb #pd000003
+import os
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.files import decides_nothing, digest_of
+from ..base.files import decides_nothing, digest_of, looks_of
 from .polymnist_archive import NSTYLES, SIZE, official_arrays, official_folder
 from .folder import read_upright
 from .sources import IDX, DataError, Images, data_roots, find_collection, load
@@ -184,6 +185,22 @@ def _composed(
 
 
 @cache
+def _load(
+    source: str,  # official, composed or embedded
+    split: str,
+    root: str | Path | None,
+    digits: str,
+    pictures: Path | str | None,  # a folder of five
+    seen: tuple,  # `looks_of` people's own folders
+) -> PolyMNIST:
+    "A split of a source; again where a folder is not as it was `seen`."
+    if source == "official":
+        return _official(split, root)
+    if source == "embedded":
+        return _composed("mnist5k", None, split)
+    return _composed(digits, pictures, split, root)
+
+
 @decides_nothing
 def load_polymnist(
     source: str,  # auto, official, composed or embedded
@@ -202,11 +219,9 @@ def load_polymnist(
             "digits and backgrounds are for a composed set, and this one is"
             f" {source}; give dataset composed, or leave them out"
         )
-    if source == "official":
-        return _official(split, root)
-    if source == "embedded":
-        return _composed("mnist5k", None, split)
-    return _composed(digits, pictures or _pictures_folder(root), split, root)
+    own = [pictures := pictures or _pictures_folder(root), digits if os.sep in digits else None]
+    seen = tuple(looks_of(folder) for folder in own if folder and source == "composed")
+    return _load(source, split, root, digits, pictures, seen)
 
 
 @decides_nothing

@@ -29,6 +29,7 @@ from genpapers.base.files import (
     decides_nothing,
     digest_of,
     file_digest,
+    looks_of,
     project_root,
     reading,
     user_path,
@@ -363,9 +364,7 @@ def _read_pictures(folder: Path, seen: tuple) -> tuple[np.ndarray, np.ndarray, t
 
 def _load_pictures(folder: Path, split: str) -> Images:
     "Pictures in a folder for each class; a fifth of each class, the same always, are for tests."
-    files = sorted(f for f in folder.rglob("*") if f.is_file())
-    seen = tuple((f, f.stat().st_size, f.stat().st_mtime_ns) for f in files)
-    images, labels, classes = _read_pictures(folder, seen)
+    images, labels, classes = _read_pictures(folder, looks_of(folder))
     train, test = stratified_split(labels, test_fraction=0.2, seed=0)
     rows = {"train": train, "test": test, "all": np.arange(len(labels))}[split]
     images, labels = torch.tensor(images[rows])[:, None], torch.tensor(labels[rows])

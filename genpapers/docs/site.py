@@ -135,7 +135,7 @@ def with_figures(
     return found
 
 # %% ../../nbs/docs/site.ipynb #site-fold
-_FOLDED = ("commands",)  # pages without parameters that are read for their tables
+_FOLDED = ("commands", "flics", "start")  # pages without parameters that are read for their tables
 
 
 def _fold(cell: dict, summary: str) -> None:
@@ -259,8 +259,6 @@ def _write_sources(nbs: Path, work: Path) -> None:
 
 # %% ../../nbs/docs/site.ipynb #site-local
 _FOREIGN = re.compile(r'<(?:link|script)[^>]*(?:href|src)="https?://[^>]*>(?:</script>)?')
-# a drawing in letters scrolls, so a key must be able to reach it
-_DRAWING = '<pre class="sourceCode code-with-copy">'
 _SCRIPT = '<script src="{up}site.js" defer></script></head>'
 _SKIP = '<a class="skip" href="#quarto-document-content">Skip to content</a>'
 _ACTIONS = (
@@ -271,7 +269,6 @@ _ACTIONS = (
 
 def _with_actions(html: str, page: str) -> str:
     "A page with its links past the contents, to its source, and to the notebook as a file."
-    html = html.replace(_DRAWING, _DRAWING.replace(">", ' tabindex="0">'))
     html = html.replace("</head>", _SCRIPT.format(up="../" * page.count("/")), 1)
     html = re.sub(r"(<body[^>]*>)", rf"\1{_SKIP}", html, count=1)
     notebook = page.removesuffix(".html") + ".ipynb"

@@ -18,7 +18,7 @@ from ..data.sources import Images
 from ..data.splits import spread_rows
 from .networks import Student
 from .results import confusion, drawn
-from ..pictures.explorer import Explorer, figure_png, model_switch
+from ..pictures.explorer import Explorer, each, figure_png, model_switch
 from ..pictures.grids import show_grid
 from ..pictures.scores import show_heat
 from ..pictures.style import panels, set_title, styled
@@ -84,4 +84,6 @@ def explorer(
         " and which student, 0 the weakest. Left what it draws, a column for every class, and what"
         " the others would send it; right what it takes the test images for."
     )
-    return Explorer(picture, controls, caption)
+    choices = {"model": each("method", ways), "images of a class": each("examples", sizes)}
+    choices["student"] = each("student", range(len(first)))
+    return Explorer(picture, controls, caption, choices)

@@ -186,9 +186,15 @@ class Explorer(HBox):
         "Draw the picture of the present values."
         self.picture.value = self._draw()
 
+    def _present(self, options: dict[str, dict]) -> int:
+        "The option that the controls show now; the middle one where they show none of them."
+        shown = lambda values: all(self.controls[k].value == v for k, v in values.items())
+        found = [i for i, values in enumerate(options.values()) if shown(values)]
+        return found[0] if found else len(options) // 2
+
     def frames(self) -> dict:
-        """The choices, and a picture for each of their combinations, the last choice fastest; in
-        place of a picture that was there before its number."""
+        """The choices and where they stand, and a picture for each of their combinations, the last
+        choice fastest; in place of a picture that was there before its number."""
         choices = [{"words": k, "options": list(v)} for k, v in self.choices.items()]
         pictures, known = [], {}
         for options in product(*(v.values() for v in self.choices.values())):
@@ -196,7 +202,8 @@ class Explorer(HBox):
             picture = _small(self._draw(**changes))
             pictures.append(known.get(picture, picture))
             known.setdefault(picture, len(pictures) - 1)
-        return {"caption": self.caption, "choices": choices, "frames": pictures}
+        at = [self._present(options) for options in self.choices.values()]
+        return {"caption": self.caption, "choices": choices, "at": at, "frames": pictures}
 
     def _repr_mimebundle_(self, **kwargs) -> dict:
         words = "An explorer; its controls move in JupyterLab."
