@@ -50,8 +50,8 @@ class Job:
     @property
     def figures(self) -> Path:
         "The folder that receives figures and results.json."
-        given = self.parameters.get("figures_dir")
-        return self.root / (given or default_figures(self.parameters["scale"])) / self.paper.name
+        usual = default_figures(self.parameters["scale"], self.parameters)
+        return self.root / (self.parameters.get("figures_dir") or usual) / self.paper.name
 
     def beside(self, ending: str) -> Path:
         "A file of this execution."

@@ -6,10 +6,12 @@
 __all__ = ['obstacle', 'obstacle_seen_apart']
 
 # %% ../../nbs/companion/preflight.ipynb #pf000003
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterable
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import chdir
-from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -63,12 +65,25 @@ def obstacle(
     return ""
 
 
+# not multiprocessing: its new processes run the script again that asked
+_APART = """
+import json, sys
+from pathlib import Path
+from genpapers.companion.preflight import obstacle
+plan, parameters, root = json.load(sys.stdin)
+print(json.dumps(obstacle(plan, parameters, Path(root))))
+"""
+
+
 def obstacle_seen_apart(plan: str, parameters: dict, root: Path) -> str:
     "`obstacle`, found in a process of its own where there is anything to look at."
     if not plan and parameters.get("device", "cpu") in ("auto", "cpu"):
         return ""
-    try:
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            return pool.submit(obstacle, plan, parameters, root).result()
-    except BrokenExecutor:
-        return ""  # it was killed; the notebook may have more room
+    asked = json.dumps([plan, parameters, str(root)])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    call = [sys.executable, "-c", _APART]
+    done = subprocess.run(call, input=asked, env=environment, **pipes)
+    lines = done.stdout.splitlines()
+    # killed, it has said nothing; the notebook may have more room
+    return json.loads(lines[-1]) if lines and not done.returncode else ""

@@ -28,7 +28,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..base.files import UserError, file_digest, project_root
 from ..base.files import read_json, write_atomically, write_json
-from ..base.paper import SCALES, Claim, Figure, Paper, default_figures, find_paper
+from ..base.paper import OWN_DATA, SCALES, Claim, Figure, Paper, default_figures, find_paper
 from ..base.parameters import PATHS, PLACES, resolve
 from .job import Job, execution_name
 from .findings import finding, verdict_in_words
@@ -80,11 +80,11 @@ def scale_mark(
 ) -> str:
     "The line at a figure's foot: its scale, and what matters for it."
     changed, scale = reductions(paper, parameters), parameters["scale"]
-    own = [_phrase(paper, parameters, "pictures")] if parameters.get("pictures") else []
+    own = [_phrase(paper, parameters, name) for name in OWN_DATA if parameters.get(name)]
     if scale == "paper" and changed:
         more = [f"and {len(changed) - FOOT} more"] if len(changed) > FOOT else []
         return "; ".join(["scale paper, changed", *own, *changed[:FOOT], *more])
-    given = [n for n in shown if parameters.get(n) is not None and n != "pictures"]
+    given = [n for n in shown if parameters.get(n) is not None and n not in OWN_DATA]
     return "; ".join([f"scale {scale}", *own, *(_phrase(paper, parameters, n) for n in given)])
 
 
@@ -215,7 +215,7 @@ class Study:
         self.parameters = p = resolve(self.paper, namespace)
         self.device = resolve_device(p.device)
         self.settings = run_settings(p, project_root())
-        figures = p.figures_dir or project_root() / default_figures(p.scale)
+        figures = p.figures_dir or project_root() / default_figures(p.scale, vars(p))
         self.folder = Path(figures) / self.paper.name
         check_writable(self.settings.root, "runs_dir")
         check_writable(self.folder, "figures_dir")
@@ -406,9 +406,13 @@ class Study:
         "What was found for the claims, in the page's order."
         return [self.claims[c.name] for c in self.paper.claims if c.name in self.claims]
 
+    def _has(self, name: str) -> bool:
+        "Whether a parameter that not every paper has names something."
+        return bool(vars(self.parameters).get(name))
+
     def _is_of_others(self) -> bool:
-        "Whether this study is of people's own data, of which other results say nothing."
-        return any(vars(self.parameters).get(name) for name in set(PATHS) - set(PLACES))
+        "Whether this study is of people's own data or runs, of which other results say nothing."
+        return any(map(self._has, set(PATHS) - set(PLACES)))
 
     def _find_claim(self, name: str) -> Claim:
         "A claim of the paper; an undeclared name is a `UserError`."
@@ -429,6 +433,9 @@ class Study:
         "State what was found for a claim of the paper; the verdict."
         claim, scale = self._find_claim(name), self.parameters.scale
         changed = reductions(self.paper, vars(self.parameters))
+        own = [_phrase(self.paper, vars(self.parameters), n) for n in OWN_DATA if self._has(n)]
+        if own and not obstacle:
+            obstacle = f"it is about the paper's data, and this is of {' and '.join(own)}"
         if claim.decidable == ("paper",) == (scale,) and changed and not obstacle:
             obstacle = f"needs the published setting, and this one has {', '.join(changed)}"
         found = finding(claim, scale, values, ours, obstacle, self.rules)

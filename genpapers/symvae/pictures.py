@@ -136,7 +136,7 @@ def course_plots(
     courses: Courses,
     name: str,  # of the distance
     lengths: dict[str, int],  # scale -> its steps
-    published: dict[str, float],  # experiment -> ln ratio of the published distances
+    published: dict[str, float],  # experiment -> ln ratio of its published distances, if known
     annealed_from: int | None = None,  # the step where a second stage begins
 ) -> Figure:
     "A plot for each experiment, and one of the logarithms of the ratios."
@@ -153,7 +153,8 @@ def course_plots(
     for (experiment, found), colour in zip(both.items(), class_colours(10)[2:]):
         ratio = np.log((found["sym"] / found["elbo"]).where(lambda r: r > 0))
         axes[-1].plot(ratio.index, ratio, marker="o", ms=3, color=colour, label=experiment)
-        axes[-1].plot(lengths["paper"], published[experiment], "*", ms=8, color=colour)
+        if experiment in published:
+            axes[-1].plot(lengths["paper"], published[experiment], "*", ms=8, color=colour)
     if both:
         axes[-1].axhline(0, color="0.4", lw=0.8)
         _mark_steps(axes[-1], lengths, annealed_from)

@@ -215,7 +215,8 @@ def score_in_words(
 
 def is_comparable(experiment: str, dataset: str) -> bool:
     "Whether the published numbers are of such images: digits, or clothes."
-    return dataset == "fashion_mnist" or not experiment.startswith("fmnist")
+    digits = EXPERIMENTS[experiment].data == "digits"
+    return dataset in ("mnist", "mnist5k") if digits else dataset == "fashion_mnist"
 
 
 def table_rows(
@@ -271,5 +272,4 @@ def undecided(
     words = [f"{m} of seed {s} {word}" for (e, m, s), word in failed.items() if e == experiment]
     if words:
         return " and ".join(words)
-    foreign = EXPERIMENTS[experiment].data == "garments" and data != "fashion_mnist"
-    return f"learned from {data}" if foreign else ""
+    return "" if is_comparable(experiment, data) else f"learned from {data}"
