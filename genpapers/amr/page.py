@@ -135,6 +135,7 @@ _FIGURES = {
     ),
     "probes": Figure(
         "Test accuracy of a linear probe on frozen codes",
+        where="Table 1, of a probe that learns alongside",
         alt="A large dot for each method's mean over seeds, a small one for each seed, a bar from"
         " the smallest to the largest",
         parameters=("niterations", "seeds", "dataset"),
@@ -162,6 +163,7 @@ _FIGURES = {
     ),
     "sprites_curves": Figure(
         "dSprites: losses and disentanglement scores over the iterations",
+        where="Table 4, the scores",
         alt="A curve for each method",
         parameters=_SPRITES,
     ),
