@@ -398,6 +398,11 @@ class Study:
         self.pictures |= contents
         self.figures[name] = facts | {"sha256": file_digest(path)}
 
+    def say_left_out(self, name: str) -> None:
+        "Say that a part of the page is not made, by which parameter."
+        value = vars(self.parameters)[name]
+        display(Markdown(f"*Not made in this run: `{name}` is {value}.*"))
+
     def record(self, name: str, value: object) -> None:
         "A number, or a table of numbers, for the results."
         self.numbers[name] = _as_json(value)
