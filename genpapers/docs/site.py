@@ -101,7 +101,7 @@ def _figure(picture: dict, caption: str, seen: set[str]) -> dict:
 
 def _picture(output: dict) -> dict:
     "A picture without a caption, with its words for those who do not see it."
-    words = _text(output, "text/plain")
+    words = output.get("metadata", {}).get("image/png", {}).get("alt") or _text(output, "text/plain")
     alt = "What the cell draws" if words.startswith("<") else escape(words)
     src = f"data:image/png;base64,{_text(output, 'image/png').strip()}"
     return _page_output(f'<img src="{src}" alt="{alt}">')
@@ -110,8 +110,15 @@ def _picture(output: dict) -> dict:
 def _explorer(output: dict, n: int) -> dict:
     "An explorer without a kernel: a caption, a place for its controls, and its frames."
     still = output["data"][STILL]
-    first = f"data:image/webp;base64,{still['frames'][0]}"
-    frames = json.dumps({k: still[k] for k in ("choices", "frames")}).replace("<", "\\u003c")
+    at = still.get("at", [0] * len(still["choices"]))
+    i = 0
+    for choice, j in zip(still["choices"], at):
+        i = i * len(choice["options"]) + j
+    shown = still["frames"][i]
+    shown = still["frames"][shown] if isinstance(shown, int) else shown  # the number of another
+    first = f"data:image/webp;base64,{shown}"
+    state = {"choices": still["choices"], "frames": still["frames"], "at": at}
+    frames = json.dumps(state).replace("<", "\\u003c")
     facts = {"n": n, "caption": still["caption"], "src": first, "frames": frames}
     return _page_output(_EXPLORER.format(**facts))
 
