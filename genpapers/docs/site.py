@@ -101,7 +101,9 @@ def _figure(picture: dict, caption: str, seen: set[str]) -> dict:
 
 def _picture(output: dict) -> dict:
     "A picture without a caption, with its words for those who do not see it."
-    words = output.get("metadata", {}).get("image/png", {}).get("alt") or _text(output, "text/plain")
+    words = output.get("metadata", {}).get("image/png", {}).get("alt") or _text(
+        output, "text/plain"
+    )
     alt = "What the cell draws" if words.startswith("<") else escape(words)
     src = f"data:image/png;base64,{_text(output, 'image/png').strip()}"
     return _page_output(f'<img src="{src}" alt="{alt}">')
