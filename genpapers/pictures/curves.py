@@ -88,7 +88,7 @@ def curves(
     panel: str = "metric",  # the column that makes the plots
     hue: str = "run",  # the column that makes the colours
     xlabel: str = "step",
-    across: int = 4,  # plots side by side
+    across: int = 3,  # plots side by side
 ) -> Figure:
     "Learning curves, a plot per value of `panel`."
     names = table[hue].cat.categories

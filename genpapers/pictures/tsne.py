@@ -18,7 +18,7 @@ from .style import bare, class_colours, legend_above, panels, set_title, styled
 def scatter(
     clouds: dict[str, tuple[np.ndarray, np.ndarray]],  # title -> points (N, 2), labels (N,) from 0
     classes: Sequence[str],  # names of the labels
-    across: int = 4,  # plots side by side
+    across: int = 3,  # plots side by side
     size: float = 2.6,  # of a plot in inches
 ) -> Figure:
     "Clouds of points, coloured by label, on equal scales."
@@ -58,7 +58,7 @@ def maps(
     codes: dict[str, tuple[np.ndarray, np.ndarray]],  # title -> codes (N, L), labels (N,) from 0
     classes: Sequence[str],  # names of the labels
     seed: int = 0,
-    across: int = 4,
+    across: int = 3,
 ) -> Figure:
     "A t-SNE map of each set of codes, coloured by label."
     clouds = {title: (embed(h, seed), labels) for title, (h, labels) in codes.items()}
