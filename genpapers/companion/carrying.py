@@ -59,11 +59,11 @@ def export(
     if weights:
         from genpapers.companion.weights import export_weights
 
-        return _written(export_weights(find_run(run, runs_dir), weights), as_json)
+        return _written(export_weights(find_run(run, runs_dir, finished=True), weights), as_json)
     if onnx:
         from genpapers.companion.onnx import export_onnx
 
-        return _written(export_onnx(find_run(run, runs_dir), onnx), as_json)
+        return _written(export_onnx(find_run(run, runs_dir, finished=True), onnx), as_json)
     file = export_run(run, output, runs_dir, folder_of(figures_dir, "figures_dir"))
     size, digest = file.stat().st_size, file_digest(file)
     if as_json:
