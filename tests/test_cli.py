@@ -353,3 +353,119 @@ def test_doctor_fails_on_problems_only(monkeypatch, state, status):
         result.exit_code == status
         and result.stdout.splitlines()[1] == f"{state:8} disk      1 GB free: make room"
     )
+
+
+TINY = ("--scale", "smoke", "-p", "niterations", "2", "-p", "models", "adversarial")
+CLAIM = {"name": "C3", "statement": "s", "published": "p", "where": "w", "rule": "r"}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    "A project with the runs of two seeds, results that rest on the first, and what was said."
+    folder = tmp_path_factory.mktemp("swept")
+    (folder / "settings.ini").write_text("[DEFAULT]\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        said = call("sweep", "mnist_style", *TINY, "--seeds", "2", "--json")
+    assert said.exit_code == 0, said.output
+    found = json.loads(said.stdout)
+    first = next(iter(found["runs"].values()))
+    results = {"paper": "mnist_style", "scale": "quick", "runs": {"a": {"key": first["key"]}}}
+    results["claims"] = [CLAIM | {"ours": 0.5, "verdict": "open"}]
+    write_json(folder / "figures/mnist_style/results.json", results)
+    return folder, found
+
+
+def test_sweep_trains_each_seed_and_writes_what_came_out(swept):
+    folder, found = swept
+    names = [Path(run["folder"]).name.rpartition("-")[0] for run in found["runs"].values()]
+    assert names == ["adversarial-s0", "adversarial-s1"] and found["failed"] == []
+    (row,) = found["rows"]
+    assert row["run"] == "adversarial" and len(row["metrics"]["reconstruction"]) == 2
+    assert Path(found["figure"]).is_file() and read_json(found["file"])["rows"] == [row]
+    assert Path(found["figure"]).is_relative_to(folder)
+
+
+def test_sweep_on_dask_finds_what_was_trained_without(swept, monkeypatch):
+    folder, found = swept
+    monkeypatch.chdir(folder)
+    words = ("--seeds", "2", "--engine", "dask", "--jobs", "1", "--json")
+    again = json.loads(call("sweep", "mnist_style", *TINY, *words).stdout)
+    places = [{k: run["folder"] for k, run in f["runs"].items()} for f in (again, found)]
+    assert places[0] == places[1] and again["rows"] == found["rows"]
+
+
+def test_compare_shows_the_claims_that_rest_on_a_run(swept, monkeypatch):
+    folder, _ = swept
+    monkeypatch.chdir(folder)
+    said = call("compare", "mnist_style/adversarial", "mnist_style/adversarial-s1", "--json")
+    compared = json.loads(said.stdout)
+    assert {"parameter": "name", **names_beside(folder)} in compared["parameters"]
+    (claim,) = compared["claims"]
+    assert claim.pop("claim") == "mnist_style C3"
+    assert ["0.5" in text for text in claim.values()] == [True, False], claim
+    assert (folder / compared["picture"]).is_file()
+
+
+def names_beside(folder: Path) -> dict[str, str]:
+    "What each of two runs is called, by its place."
+    runs = sorted((folder / "runs/mnist_style").iterdir())
+    runs = [f for f in runs if f.is_dir()]
+    return {f"mnist_style/{f.name}": f.name.rpartition("-")[0] for f in runs}
+
+
+def test_models_are_packed_and_fetched(swept, tmp_path, monkeypatch):
+    folder, found = swept
+    monkeypatch.chdir(folder)
+    packed = call("pack-models", str(tmp_path / "models"), "mnist_style", "--json")
+    files = [Path(f["file"]) for f in json.loads(packed.stdout)]
+    assert [f.suffix for f in files] == [".zip", ".json"]
+    assert sum(f.stat().st_size for f in files) < 1e6
+    words = ("fetch-models", str(tmp_path / "models"), "--runs-dir", str(tmp_path / "runs"))
+    (fetched,) = json.loads(call(*words, "--json").stdout)
+    first = Path(next(iter(found["runs"].values()))["folder"])
+    assert fetched["run"] == f"mnist_style/{first.name}" and fetched["new"]
+    assert fetched["differs"] == []
+    rules = (tmp_path / "runs" / fetched["run"] / "rules.json").read_bytes()
+    assert rules == (first / "rules.json").read_bytes()
+    assert "1 models, 0 of them new" in call(*words).stdout
+
+
+def test_weights_go_out_and_come_in_as_published(swept, tmp_path, monkeypatch):
+    import torch
+
+    import genpapers
+
+    folder, _ = swept
+    monkeypatch.chdir(folder)
+    out = call("export", "mnist_style/adversarial", "--weights", str(tmp_path / "weights"))
+    assert out.exit_code == 0, out.output
+    words = ("import", str(tmp_path / "weights"), "--published", "mnist_style")
+    words += ("--config", "adversarial", "--runs-dir", str(tmp_path / "runs"))
+    first, second = (json.loads(call(*words, "--json").stdout) for _ in "ab")
+    assert (first["new"], second["new"]) == (True, False) and "flow_from" not in first["said"]
+    ours, theirs = genpapers.load("mnist_style/adversarial"), genpapers.load(first["run"])
+    assert torch.equal(ours.model.sample(labels=range(3)), theirs.model.sample(labels=range(3)))
+    refused = call(*words, "--sha256", "0" * 64)
+    assert refused.exit_code == 1 and "is a folder and has no SHA-256" in refused.stderr
+
+
+def test_reproduce_takes_models_before_it_begins(project, tmp_path_factory, monkeypatch):
+    import toy_training
+
+    from genpapers.companion.models import pack_models
+
+    monkeypatch.setenv("GENPAPERS_EXECUTION", "here")
+    monkeypatch.setattr(reproduce, "_execute", execute_here)
+    monkeypatch.setattr(cli, "run_jobs", lambda jobs, *_: [run_job(job) for job in jobs])
+    there = tmp_path_factory.mktemp("there")
+    run = toy_training.train(there / "runs", 5)
+    results = {"paper": run.spec.paper, "runs": {"toy": {"key": run.key}}}
+    write_json(there / "figures" / run.spec.paper / "results.json", results)
+    pack_models(there / "models", [run.spec.paper], there / "figures", there / "runs")
+    said = call("reproduce", "toy", "--scale", "smoke", "--models", str(there / "models"))
+    assert said.exit_code == 0, said.output
+    assert "1 models, 1 of them new" in said.stderr and executions(project) == 1
+    assert (project / "runs" / run.spec.paper / run.folder.name / "done.json").is_file()
+    nothing = call("reproduce", "toy", "--scale", "smoke", "--models", str(there))
+    assert nothing.exit_code == 1 and "name the folder that holds models.json" in nothing.stderr

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from places import ROOT, environment
+from places import ROOT, cells, environment, source
 
 FILES = ("setup.py", "settings.ini", "MANIFEST.in", "README.md", "LICENSE", "CITATION.cff")
 
@@ -57,6 +57,21 @@ def test_five_lines_work_in_an_empty_folder(installed, tmp_path):
     assert first == f"True {installed / 'genpapers' / '__init__.py'} True (10, 1, 28, 28)"
     assert Path(source) == installed / "genpapers" / "notebooks" / "mnist_style.ipynb"
     assert [f.name for f in tmp_path.iterdir() if f.name[0] != "."] == ["runs"]
+
+
+def cells_in_words(notebook: Path) -> str:
+    "The code of a page, slow cells too, as a program that shows nothing."
+    code = [c for c in cells(notebook) if c["cell_type"] == "code"]
+    sources = [source(c) for c in code if "nbdev_export(" not in source(c)]
+    return "\n\n".join(sources)
+
+
+def test_every_cell_of_the_page_works_in_an_empty_folder(installed, tmp_path):
+    page = cells_in_words(ROOT / "nbs" / "python.ipynb")
+    assert page.count("genpapers.") > 10 and "#| slow" in page
+    said = call(tmp_path, installed, "-c", f"{page}\nprint(genpapers.__file__, len(drawn))")
+    where, number = said.strip().splitlines()[-1].split()
+    assert Path(where).is_relative_to(installed) and int(number) > 5
 
 
 def test_notebooks_are_copied_and_then_count(installed, tmp_path):

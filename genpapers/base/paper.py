@@ -130,6 +130,7 @@ class Paper:
     # "module:function": from a file of the published program, the name of a configuration and the
     # folder of runs to a finished run's folder, and whether it is new
     published_reader: str = ""
+    published_use: str = ""  # what the notebook does with such a run, {folder} in it
     # what else its notebook is made from: globs, below the root or below {figures}
     reads: tuple[str, ...] = ()
     # of given values, the parameters that they leave without a use: no preset is taken for these

@@ -59,11 +59,11 @@ def export(
     if weights:
         from genpapers.companion.weights import export_weights
 
-        return _written(export_weights(find_run(run, runs_dir), weights), as_json)
+        return _written(export_weights(find_run(run, runs_dir, finished=True), weights), as_json)
     if onnx:
         from genpapers.companion.onnx import export_onnx
 
-        return _written(export_onnx(find_run(run, runs_dir), onnx), as_json)
+        return _written(export_onnx(find_run(run, runs_dir, finished=True), onnx), as_json)
     file = export_run(run, output, runs_dir, folder_of(figures_dir, "figures_dir"))
     size, digest = file.stat().st_size, file_digest(file)
     if as_json:
@@ -78,9 +78,11 @@ def export(
 )
 @click.option("--sha256", help="The file's digest, as its sender gave it.")
 @click.option(
-    "--published", metavar="PAPER", help="FILE is a checkpoint of this paper's published program."
+    "--published",
+    metavar="PAPER",
+    help="FILE is a checkpoint of this paper's published program, or a folder of its files.",
 )
-@click.option("--config", help="With --published: what it is of, such as cifar10/mean.")
+@click.option("--config", help="With --published: what it is of: cifar10/mean, adversarial, ...")
 @RUNS_DIR
 @JSON
 def import_(
@@ -110,20 +112,25 @@ def _import_published(
     file: Path, paper: str, config: str | None, sha256: str | None, root: Path
 ) -> tuple[Path, bool, str]:
     "Make a finished run of a published program's file; where, whether it is new, and its use."
-    reader = find_paper(paper).published_reader
-    if not reader:
+    page = find_paper(paper)
+    if not page.published_reader:
         readable = ", ".join(p.name for p in available_papers() if p.published_reader)
         raise UserError(f"published files of {paper} are not read; those of {readable} are")
     if not config:
-        raise UserError("--config must say what the file is of, such as cifar10/mean")
-    if not file.is_file():
+        raise UserError(
+            "--config must say what the file is of, such as cifar10/mean (nfpi) or adversarial "
+            "(mnist_style)"
+        )
+    if not file.exists():
         raise UserError(f"there is no file {file}")
+    if sha256 and file.is_dir():
+        raise UserError(f"{file} is a folder and has no SHA-256; leave --sha256 out")
     if sha256 and file_digest(file) != sha256.lower():
         raise UserError(f"{file} is not the file that was sent: its SHA-256 is {file_digest(file)}")
-    folder, new = entry_of(reader)(file, config, root)
-    done = "was added" if new else "is here already"
-    said = f"{folder} {done}; genpapers.load reads it, and -p flow_from {folder} tests it"
-    return folder, new, said
+    folder, new = entry_of(page.published_reader)(file, config, root)
+    said = f"{folder} {'was added' if new else 'is here already'}; genpapers.load reads it"
+    use = page.published_use.format(folder=folder)
+    return folder, new, f"{said}, and {use}" if use else said
 
 
 @click.command("pack-models")

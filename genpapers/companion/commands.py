@@ -239,7 +239,8 @@ COMMANDS = _STYLE + _SYMVAE + _POLYMNIST + _NFPI + _AMR
 FLAGS = {
     "mnist_style": (
         ("--batch-size", "batch_size", ""), ("--epochs", "epochs", "epochs_simple for train-sae"),
-        ("--lr", "stepsize", ""), ("--feat-size", "feat_size", ""), ("--ckpt-dir", "runs_dir", ""),
+        ("--lr", "stepsize", ""), ("--feat-size", "feat_size", ""), ("--ckpt-dir", "runs_dir",
+         "`genpapers import --published mnist_style FOLDER` makes a run of the models in one"),
         ("--data-dir", "data_dir", ""),
     ),
     "symvae": (

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..base.files import UserError
-from .inventory import newest_run, parameters_of, record_of
+from .inventory import find_run, parameters_of, record_of
 from .ledger import find_reproductions
 from .findings import claim_cells, with_interval
 from .tables import run_folders
@@ -139,4 +139,4 @@ def picture(a: Side, b: Side):
 
 def sides(runs: Sequence[str], root: Path) -> list[Side]:
     "The runs that are named: paper/name, paper/name-key, a folder, or a beginning."
-    return [Side(newest_run(run, root)) for run in runs]
+    return [Side(find_run(run, root)) for run in runs]

@@ -17,7 +17,7 @@ import click
 
 from ..base.files import UserError, project_root
 from ..base.paper import find_paper
-from .inventory import newest_run, progress_of, run_rows, size_in_words
+from .inventory import find_run, progress_of, run_rows, size_in_words
 from ..base.parameters import folder_of
 from genpapers.companion.shell import (
     ENGINE,
@@ -75,7 +75,7 @@ def _running(root: Path) -> list[Path]:
 def watch(run: str | None, every: float, once: bool, runs_dir: Path | None, as_json: bool) -> None:
     "How far RUN is (default: all that are running): step, rate, time remaining, last metrics."
     root = folder_of(runs_dir, "runs_dir")
-    folders = [newest_run(run, root)] if run else _running(root)
+    folders = [find_run(run, root)] if run else _running(root)
     if not folders and not as_json:
         return click.echo(f"Nothing is being trained in {root}.")
     while True:

@@ -6,7 +6,6 @@
 __all__ = ['FinishedRun', 'load', 'train']
 
 # %% ../../nbs/companion/finished.ipynb #fin00003
-import re
 import tempfile
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,7 +19,6 @@ from .receiving import import_run
 from .job import make_job
 from .inventory import find_run
 from .study import job_settings
-from .tables import run_folders
 from .weights import read_weights, trained_model
 from ..train.devices import resolve_device
 from ..train.loop import read_metrics
@@ -68,22 +66,6 @@ def _finished(folder: Path, device: str) -> FinishedRun:
     return FinishedRun(*facts, device)
 
 # %% ../../nbs/companion/finished.ipynb #fin00007
-def _newest(run: str, root: Path) -> Path | None:
-    """Of the finished runs of a paper/name the one that ended last; a name without its seed means
-    the first seed. None where there is none."""
-    paper, _, name = run.partition("/")
-    found = [f for f in run_folders(root) if f.parent.name == paper and (f / "done.json").exists()]
-    names = {f: f.name.rpartition("-")[0] for f in found}
-    seeds = {n: int(n.rpartition("-s")[2]) for n in names.values() if _OF_A_SEED(name, n)}
-    if name not in names.values() and seeds:
-        name = min(seeds, key=seeds.get)
-    named = [f for f, n in names.items() if n == name]
-    return max(named, key=lambda f: (f / "done.json").stat().st_mtime, default=None)
-
-
-_OF_A_SEED = lambda name, found: re.fullmatch(re.escape(name) + r"-s\d+", found)
-
-
 def load(
     run: str | Path,  # paper/name, a folder (of a run or of weights), a key, or an exported zip
     runs_dir: str | Path | None = None,  # None: runs/ of the project
@@ -102,7 +84,7 @@ def load(
         return replace(_finished(folder, device), _unpacked=aside)
     if (path / "config.json").is_file():
         return _finished(path, device)
-    return _finished(_newest(str(run), root) or find_run(run, root), device)
+    return _finished(find_run(run, root, finished=True), device)
 
 # %% ../../nbs/companion/finished.ipynb #fin00009
 def train(

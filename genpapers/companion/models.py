@@ -59,7 +59,8 @@ def pack_models(
     "Make an archive of the runs behind the papers' results; its `models.json`."
     output, models = Path(output), []
     for folder in _runs_behind(papers, figures, root):
-        file = export_run(folder, output / f"{folder.parent.name}-{folder.name}.zip", root, figures)
+        name = f"{folder.parent.name}-{folder.name}.zip"
+        file = export_run(folder, output / name, root, pictures=False)
         facts = {"file": file.name, "bytes": file.stat().st_size, "sha256": file_digest(file)}
         record = record_of(folder)
         models.append(

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from ..base.code import source_of
 from ..base.files import UserError, file_digest, lock_of, project_root, read_json
-from .sharing import PICTURES, RUN_FILES, ShareError, card
+from .sharing import PICTURES, RULES, RUN_FILES, ShareError, card
 from ..train.checkpoint import load_state
 from ..train.specs import FILES, code_of, finished_seconds, key_of
 
@@ -35,7 +35,7 @@ def _is_known(name: str) -> bool:
     "Whether a run may have a file of this name."
     folder, _, file = name.rpartition("/")
     picture = folder == "figures" and bool(_NAME.fullmatch(file)) and file.endswith(PICTURES)
-    return name in (*RUN_FILES, "README.md") or picture
+    return name in (*RUN_FILES, RULES, "README.md") or picture
 
 
 def _check_contents(infos: list[ZipInfo], limit: float) -> None:
@@ -58,6 +58,14 @@ def _unpack(archive: ZipFile, folder: Path) -> None:
                 shutil.copyfileobj(source, target, 1 << 20)
 
 
+def _check_rules(folder: Path) -> None:
+    "Refuse rules that are no words; a run from before there were any has none."
+    if (folder / RULES).is_file():
+        rules = json.loads((folder / RULES).read_text(encoding="utf-8"))
+        if not isinstance(rules, dict) or not all(isinstance(r, str) for r in rules.values()):
+            raise ShareError(f"its {RULES} does not hold the digests of rules; {_AGAIN}")
+
+
 def _checked_record(folder: Path) -> dict:
     "Check that an unpacked folder is a finished run; its record."
     digests = json.loads((folder / "done.json").read_text(encoding="utf-8"))["digests"]
@@ -69,6 +77,7 @@ def _checked_record(folder: Path) -> dict:
             raise ShareError(f"{record[word]!r} cannot be the {word} of a run; {_AGAIN}")
     if not {"step", "model"} <= set(load_state(folder / "checkpoint.safetensors")):
         raise ShareError(f"checkpoint.safetensors is not a training's checkpoint; {_AGAIN}")
+    _check_rules(folder)
     card(folder, record, {})  # all that is ever read of it is there
     differences(record, folder)
     return record

@@ -173,6 +173,7 @@ PAPER = Paper(
     figures=_FIGURES,
     plan="genpapers.mnist_style.plan:plan",
     trained="genpapers.mnist_style.trained:trained",
+    published_reader="genpapers.mnist_style.published:import_published",
     idle=_idle,
     minutes={"smoke": 0.4, "quick": 3, "hour": 55, "paper": 35},
     published=_PUBLISHED,

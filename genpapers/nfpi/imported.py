@@ -9,17 +9,13 @@ __all__ = ['import_published']
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
-from ..base.files import UserError, file_digest, write_atomically
-from ..base.files import write_json
+from ..base.files import UserError, file_digest
 from ..data.labelled import GREY
 from .configs import Config, find_config
 from .fpi import FixedPointOptions
 from .model import TrainingOptions
 from .published import PublishedFlow, published_flow
-from ..train.checkpoint import save_state
-from ..train.specs import RunSpec, finish, finished_seconds, run_key
+from ..train.specs import RunSpec, add_finished
 
 _FLOW = "genpapers.nfpi.training:build_flow"
 
@@ -85,14 +81,5 @@ def import_published(
     labels = {"configuration": name, "variant": variant}
     data = {"published": digest}
     spec = RunSpec("nfpi", variant, _FLOW, given, data=data, labels=labels)
-    key, record = run_key(spec, torch.device("cpu"), "float32", {})
-    folder = Path(runs_dir) / "nfpi" / f"{variant}-{key}"
-    if finished_seconds(folder) is not None:
-        return folder, False
-    averaged = float(found.averaged)
-    write_json(folder / "config.json", record)
-    write_atomically(folder / "metrics.csv", f"step,name,value\n0,averaged weights,{averaged}\n")
-    state = {"step": 0, "seconds": 0.0, "model": _state(found), "averages": {}, "random": {}}
-    save_state(folder / "checkpoint.safetensors", state)
-    finish(folder, 0.0)
-    return folder, True
+    averaged = {"averaged weights": float(found.averaged)}
+    return add_finished(spec, _state(found), averaged, runs_dir)

@@ -289,6 +289,7 @@ PAPER = Paper(
     trained="genpapers.nfpi.trained:trained",
     idle=_idle,
     published_reader="genpapers.nfpi.imported:import_published",
+    published_use="-p flow_from {folder} tests it",
     minutes={"smoke": 0.5, "quick": 5.2, "hour": 90.0, "paper": 80000.0},
     published={
         "cifar10_accuracy_pretrained_attention": 0.9460,

@@ -42,13 +42,18 @@ _LOOKS = {
 _FEW = 20  # steps that are marked
 
 
+def _short(name: str) -> str:
+    "A name whose middle is left out where it would reach into the next plot."
+    return name if len(name) <= 20 else f"{name[:9]}…{name[-10:]}"
+
+
 def _infinite(values: pd.Series, names: pd.Series) -> str:
     "Whose values are infinite, a line each."
     words = []
     for name, some in values.groupby(names, observed=True):
         beyond = np.isinf(some)
         if beyond.any():
-            words.append(f"{name}: ∞ {'throughout' if beyond.all() else 'in part'}")
+            words.append(f"{_short(str(name))}: ∞ {'throughout' if beyond.all() else 'in part'}")
     return "\n".join(words)
 
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOOP', 'RANKS', 'FILES', 'RunSpec', 'Context', 'build', 'code_of', 'key_of', 'run_key', 'Run', 'finish',
-           'finished_seconds', 'finished_record', 'run_as_values', 'spec_from_values', 'run_from_values']
+           'add_finished', 'finished_seconds', 'finished_record', 'run_as_values', 'spec_from_values',
+           'run_from_values']
 
 # %% ../../nbs/train/specs.ipynb #sp000003
 import json
@@ -18,8 +19,8 @@ import pandas as pd
 import torch
 
 from ..base.code import Reach, entry_of, source_of
-from ..base.files import digest_of, file_digest, read_json, write_json
-from .checkpoint import CheckpointError, load_state, restore
+from ..base.files import digest_of, file_digest, read_json, write_atomically, write_json
+from .checkpoint import CheckpointError, load_state, restore, save_state
 from .loop import Training, read_metrics
 
 # %% ../../nbs/train/specs.ipynb #sp000004
@@ -143,6 +144,26 @@ def finish(folder: Path, seconds: float) -> None:
     "Declare a run finished."
     digests = {name: file_digest(folder / name) for name in FILES}
     write_json(folder / "done.json", {"digests": digests, "seconds": round(seconds, 3)})
+
+
+def add_finished(
+    spec: RunSpec,  # of a training elsewhere: niterations 0, and in `data` the digest of its file
+    model: dict,  # the state that its model is restored from
+    metrics: dict[str, float],
+    runs_dir: str | Path,
+) -> tuple[Path, bool]:  # the run's folder, and whether it was new
+    "Write what was trained elsewhere as a finished run of float32 numbers on a processor."
+    key, record = run_key(spec, torch.device("cpu"), "float32", {})
+    folder = Path(runs_dir) / spec.paper / f"{spec.name}-{key}"
+    if finished_seconds(folder) is not None:
+        return folder, False
+    rows = [f"0,{name},{value}" for name, value in metrics.items()]
+    write_json(folder / "config.json", record)
+    write_atomically(folder / "metrics.csv", "\n".join(["step,name,value", *rows]) + "\n")
+    state = {"step": 0, "seconds": 0.0, "model": model, "averages": {}, "random": {}}
+    save_state(folder / "checkpoint.safetensors", state)
+    finish(folder, 0.0)
+    return folder, True
 
 
 def _read_done(path: Path) -> dict:
