@@ -150,7 +150,7 @@ def _annealed(p: SimpleNamespace, first: RunSpec) -> RunSpec:
 
 
 def plan(p: SimpleNamespace) -> list[RunSpec]:
-    """The trainings that the parameters `p` ask for; a `load` without a finished run is a UserError.
+    """The trainings that `p` asks for; a `load` without a finished run is a UserError.
 
     Batches larger than a folder of own pictures become it whole, in `p`."""
     if p.pictures:
