@@ -128,8 +128,10 @@ def test_a_folder_of_pictures_with_attributes_trains(tmp_path):
         "size": 32,
         "nfeatures": 4,
     }
-    (spec,) = plan(parameters(niterations=2, batch_size=4, **given))
-    assert spec.labels["folder"] == "pictures"
+    usual = dict(niterations=2, batch_size=4, methods=["mixup"])
+    plain, spec = plan(parameters(**usual | given))
+    assert plain.labels["folder"] == "pictures" and plain.config.get("cls", 0) == 0
+    assert (spec.labels["folder"], spec.config["n_attributes"]) == ("supervised", 2)
     settings = RunSettings(runs_dir=tmp_path / "runs", device="cpu", precision="float32")
     run = ensure_all([spec], settings)[spec.name]
     assert {"class_mix", "class_accuracy", "fool_sup"} <= set(run.metrics.columns)

@@ -231,7 +231,8 @@ _PUBLISHED = {
 def _idle(given: dict) -> set[str]:
     "What a table of dSprites and a folder of pictures leave without a use."
     if given["pictures"]:
-        beside_pictures = {"dataset", "methods", "seeds", "supervised_niterations"}
+        changed = {"methods"} if given["k"] or given["mixer"] else set()
+        beside_pictures = {"dataset", "cls"} | changed
         return beside_pictures | {name for name in _QUICK if name.startswith("sprites")}
     named = given["experiment"] or ""
     sprites = named.startswith("dsprites/") if named else given["table"] == 4

@@ -94,8 +94,9 @@ def class_mix_figure(
     "Mixes between their parents, titled with the attributes asked for."
     columns = 2 + max(len(pictures) for pictures, _ in mixes)
     fig, axes = panels(len(mixes), 1, (0.7 * columns, 0.95))
+    between = "\n" if any(len(name) > 1 for name in names) else ""
     for ax, (pictures, attributes), (first, second) in zip(axes, mixes, parents):
-        asked = ["".join(n for n, on in zip(names, row) if on) or "none" for row in attributes]
+        asked = [between.join(n for n, on in zip(names, row) if on) or "none" for row in attributes]
         shown = np.stack([first, *pictures, second])
         show_grid(ax, shown, columns, column_labels=["parent", *asked, "parent"])
     return fig

@@ -10,7 +10,7 @@ __all__ = ['runs_by_title', 'folder_titles', 'run_counts', 'probe_folders', 'spl
 
 # %% ../../nbs/amr/results.ipynb #f6af6d6f
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -103,7 +103,22 @@ def _of_which(run: Run) -> dict[str, str | int]:
 
 # %% ../../nbs/amr/results.ipynb #ef37224b
 _OF_SPLITS = ("dataset", "size", "count", "published_subset", "n_channels", "folder", "attributes")
-_splits = lru_cache(2)(lambda given, *where: splits_of(json.loads(given), *where))
+
+
+def _with_classes(splits: Splits) -> Splits:
+    "The splits with classes as labels where each picture has one attribute, else as they are."
+    parts = {name: getattr(splits, name) for name in ("train", "valid", "test")}
+    if not all((e.attributes.sum(1) == 1).all() for e in parts.values()):
+        return splits
+    return replace(
+        splits, **{n: replace(e, labels=e.attributes.argmax(1)) for n, e in parts.items()}
+    )
+
+
+@lru_cache(2)
+def _splits(given: str, *where: int | str | None) -> Splits:
+    "The splits of a configuration as JSON, seed and folder of data."
+    return _with_classes(splits_of(json.loads(given), *where))
 
 
 def splits_of_run(run: Run) -> Splits:

@@ -111,6 +111,11 @@ def _no_names(given: dict) -> set[str]:
     return set()
 
 
+def _no_values(values: dict) -> dict:
+    "No value decides another one."
+    return {}
+
+
 @dataclass(frozen=True)
 class Paper:
     "What can be known of a paper before any work."
@@ -135,6 +140,8 @@ class Paper:
     reads: tuple[str, ...] = ()
     # of given values, the parameters that they leave without a use: no preset is taken for these
     idle: Callable[[dict], set[str]] = _no_names
+    # of all values, those that others decide
+    implied: Callable[[dict], dict] = _no_values
 
     def __post_init__(self):
         whole = {k: Figure(v) if isinstance(v, str) else v for k, v in self.figures.items()}

@@ -222,7 +222,7 @@ def completed(
             raise _refusal(p, None, limits.get(p.name))
         if values[p.name] and p.name in PATHS:
             values[p.name] = str(user_path(values[p.name], root))
-    return SimpleNamespace(**values)
+    return SimpleNamespace(**values | paper.implied(values))
 
 
 def _declared_values(history: list[str]) -> dict:

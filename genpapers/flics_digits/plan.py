@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 from ..base.files import UserError
 from ..data.sources import Images, load
+from ..data.splits import lower
 from ..train.specs import RunSpec
 
 # %% ../../nbs/flics_digits/plan.ipynb #fdp00005
@@ -88,6 +89,8 @@ def plan(p: SimpleNamespace) -> list[RunSpec]:
     "The trainings that the parameters `p` ask for; what cannot be trained is a `UserError`."
     data = load(source_of(p), "all", p.data_dir)
     places = {"data": str(Path(p.pictures).resolve())} if p.pictures else {}
+    if p.pictures:
+        lower(p, data.labels.bincount().min().item(), "images_per_class")
     sites, n = sites_of(p, data), p.images_per_class
     _check_batches(data, n)
     half = max(1, n // 2)

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 from ..base.files import UserError
 from ..data.sources import Images, load
+from ..data.splits import lower
 from ..train.specs import RunSpec
 
 # %% ../../nbs/flics_fashion/plan.ipynb #ffp00005
@@ -27,6 +28,13 @@ def _check_students(p: SimpleNamespace) -> None:
         raise UserError(f"nz0, nz1 and channels need one number for each student; {words}")
     if len(p.channels) < 2:
         raise UserError("there is one student in channels; to learn from each other takes two")
+
+
+def _lower_to(p: SimpleNamespace, data: Images) -> None:
+    "Of own pictures no more are asked for than there are, in `p`."
+    fewest = data.labels.bincount().min().item()
+    lower(p, fewest // len(p.channels), "examples_per_class")
+    lower(p, len(data), "baseline_batch_size")
 
 
 def _check_shares(p: SimpleNamespace, data: Images) -> None:
@@ -74,6 +82,8 @@ def plan(p: SimpleNamespace) -> list[RunSpec]:
     "The trainings that the parameters `p` ask for; what cannot be trained is a `UserError`."
     _check_students(p)
     parts = {split: load(source_of(p), split, p.data_dir) for split in ("train", "test")}
+    if p.pictures:
+        _lower_to(p, parts["train"])
     _check_shares(p, parts["train"])
     _check_batches(p, parts["train"])
     names = ("nz0", "nz1", "channels", "stepsize", "sigma_init", "niterations")

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ..data.sources import load
-from ..data.splits import check_classes
+from ..data.splits import check_classes, lower
 from .model import N_CLASSES
 from ..train.specs import RunSpec
 
@@ -29,8 +29,9 @@ def plan(p: SimpleNamespace) -> list[RunSpec]:
     check_classes(train, test, N_CLASSES)
     data = {f"{train.name}/train": train.digest, f"{train.name}/test": test.digest}
     places = {"dataset": source_of(p)} if p.pictures else {}
-    batch_size = min(p.batch_size, len(train)) if p.pictures else p.batch_size
-    per_epoch = -(-len(train) // batch_size)
+    if p.pictures:
+        lower(p, len(train), "batch_size")
+    per_epoch = -(-len(train) // p.batch_size)
     entry, specs = "genpapers.mnist_style.training:build", []
     for seed, model in product(range(p.seed, p.seed + p.seeds), p.models):
         epochs = p.epochs_simple if model == "simple" else p.epochs
@@ -39,7 +40,7 @@ def plan(p: SimpleNamespace) -> list[RunSpec]:
             "adversarial": model == "adversarial",
             "niterations": p.niterations or epochs * per_epoch,
             "feat_size": p.feat_size,
-            "batch_size": batch_size,
+            "batch_size": p.batch_size,
             "stepsize": p.stepsize,
             "give_label": p.give_label,
         }

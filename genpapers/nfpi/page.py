@@ -6,6 +6,9 @@
 __all__ = ['GROWTH', 'CLOSED_FORM', 'GAIN', 'OVER_CHANCE', 'BY_TEMPERATURE', 'PAPER']
 
 # %% ../../nbs/nfpi/page.ipynb #nfpi-pa-imports
+from pathlib import Path
+
+from ..base.files import UserError
 from ..base.paper import Choice, Claim, Figure, Paper, Range
 from ..base.rules import Condition
 
@@ -273,8 +276,25 @@ _FIGURES = {
 
 
 def _idle(given: dict) -> set[str]:
-    "The preset rate of a classifier is one of SGD; Adam has its own."
-    return {"classifier_lr"} if given["classifier_optimizer"] == "adam" else set()
+    "Adam has a rate of its own, not the preset one of SGD; own pictures replace the preset sets."
+    names = {"classifier_lr"} if given["classifier_optimizer"] == "adam" else set()
+    return names | {"configs"} if given["pictures"] else names
+
+
+def _implied(values: dict) -> dict:
+    "With own pictures flows of these, from where they lie; flows of others are a `UserError`."
+    if not values["pictures"]:
+        return {}
+    folder = Path(values["pictures"]).resolve()
+    asked = [word.strip() for word in (values["configs"] or _DIGITS).split(",") if word.strip()]
+    if others := {w.rpartition("/")[0] for w in asked if values["configs"]} - {"", folder.name}:
+        raise UserError(
+            f"configs names flows of {', '.join(sorted(others))}, and pictures are {folder.name};"
+            " name variants alone, such as mean"
+        )
+    variants = [word.rpartition("/")[2] for word in asked]
+    configs = ",".join(f"{folder.name}/{variant}" for variant in variants)
+    return {"configs": configs, "data_dir": str(folder.parent)}
 
 
 PAPER = Paper(
@@ -288,6 +308,7 @@ PAPER = Paper(
     plan="genpapers.nfpi.plan:plan",
     trained="genpapers.nfpi.trained:trained",
     idle=_idle,
+    implied=_implied,
     published_reader="genpapers.nfpi.imported:import_published",
     published_use="-p flow_from {folder} tests it",
     minutes={"smoke": 0.5, "quick": 5.2, "hour": 90.0, "paper": 80000.0},

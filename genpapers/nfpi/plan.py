@@ -13,8 +13,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ..base.files import UserError, file_digest
-from ..data.labelled import load_labelled
+from ..data.colour import LAYOUTS
+from ..data.folder import files_of_classes
+from ..data.labelled import GREY, load_labelled
 from ..data.sources import Images
+from ..data.splits import lower
 from .classifier import LEARNING_RATES, STRATEGIES, ClassifierOptions
 from .classifier import check_weights, classifier_weights
 from .configs import Config, find_config
@@ -297,6 +300,18 @@ def _loaded_spec(
     )
 
 
+def _check_pictures(folder: Path) -> None:
+    "A folder without classes, or with the name of another set, is a `UserError`."
+    if folder.name in (*GREY, *LAYOUTS, "svhn") or "," in folder.name:
+        raise UserError(
+            f"pictures are in {folder.name}, the name of another set, or of several; give the "
+            "folder a name of its own"
+        )
+    parts = [folder / split for split in ("train", "test")]
+    for part in parts if all(part.is_dir() for part in parts) else [folder]:
+        files_of_classes(part)
+
+
 def _check(p: SimpleNamespace) -> None:
     "Raises a `UserError` for unknown strategies, and for configurations that do not go together."
     unknown = [s for s in words(p.strategies) if s not in STRATEGIES]
@@ -342,7 +357,13 @@ def _of_one_seed(p: SimpleNamespace) -> list[RunSpec]:
 
 
 def plan(p: SimpleNamespace) -> list[RunSpec]:
-    "All trainings of the paper for parameters p, seed by seed. Raises `UserError`."
+    """All trainings of the paper for parameters p, seed by seed. Raises `UserError`.
+
+    Batches larger than a folder of own pictures become it whole, in `p`."""
+    if getattr(p, "pictures", None):
+        _check_pictures(Path(p.pictures).resolve())
+        dataset = find_config(words(p.configs)[0]).dataset
+        lower(p, len(load_labelled(dataset, "train", p.data_dir)), "batch_size", "init_batch_size")
     _check(p)
     specs = []
     for seed in range(p.seed, p.seed + _given(p, "seeds", 1)):

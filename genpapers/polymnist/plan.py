@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from ..base.files import UserError
 from ..data.sources import load
-from ..data.splits import check_classes
+from ..data.splits import check_classes, lower
 from .conditionals import NC
 from .foreign import foreign_digest, load_foreign
 from .training import load_digits, load_images
@@ -180,7 +180,9 @@ def _specs_of_seed(p: SimpleNamespace, pairs: list[str]) -> list[RunSpec]:
 
 
 def _of_seeds(p: SimpleNamespace) -> list[SimpleNamespace]:
-    "The parameters of each seed."
+    "The parameters of each seed; batches larger than own pictures become these, in `p`, too."
+    if p.pictures:
+        lower(p, len(load(source_of(p)[1])), "batch_size", "batch_size_generator")
     seeds = range(p.seed, p.seed + p.seeds)
     return [SimpleNamespace(**vars(p) | {"seed": seed}) for seed in seeds]
 

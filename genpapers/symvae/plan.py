@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..base.files import UserError
 from ..data.sources import load, presence
+from ..data.splits import lower
 from ..train.checkpoint import flatten, load_state, state_digest
 from ..train.specs import RunSpec, finished_record
 
@@ -149,7 +150,12 @@ def _annealed(p: SimpleNamespace, first: RunSpec) -> RunSpec:
 
 
 def plan(p: SimpleNamespace) -> list[RunSpec]:
-    "The trainings that the parameters `p` ask for; a `load` without a finished run is a UserError."
+    """The trainings that `p` asks for; a `load` without a finished run is a UserError.
+
+    Batches larger than a folder of own pictures become it whole, in `p`."""
+    if p.pictures:
+        whole = load(str(Path(p.pictures).resolve()), "all")
+        lower(p, len(whole), "batch_size", "anneal_batch_size")
     seeds, specs = range(p.seed, p.seed + p.seeds), []
     chosen = {run_name(e, m, s): (e, m, s) for s, e, m in product(seeds, p.experiments, p.methods)}
     loaded = dict([_loaded(p.load, list(chosen))] if p.load else [])
