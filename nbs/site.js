@@ -35,7 +35,7 @@ document.addEventListener("DOMContentLoaded", () => {
   if (matchMedia("(max-width: 600px)").matches) document.querySelectorAll("main details[open]").forEach(d => { d.open = false; });
 });
 // What is wider than its place scrolls: a key must be able to reach it.
-const reach = () => document.querySelectorAll("main pre, main table, main .math, main .cell-output, main .table-responsive").forEach(e => {
+const reach = () => document.querySelectorAll("main pre, main table, main .math, main .cell-output, main .sd-table").forEach(e => {
   if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== "visible") e.tabIndex = 0;
 });
 addEventListener("load", reach);

@@ -271,7 +271,7 @@ def test_axe_finds_nothing_serious(site, page, name):
     page.evaluate("Promise.all(document.getAnimations().map(a => a.finished))")
     found += [f"dark, {words}" for words in serious(page, COLOURS)]
     page.set_viewport_size({"width": NARROW, "height": 900})
-    page.wait_for_function("new Promise(done => requestAnimationFrame(() => done(true)))")
+    page.wait_for_function("new Promise(done => requestAnimationFrame(() => setTimeout(() => done(true))))")
     found += [f"narrow, {words}" for words in serious(page, SCROLLED)]
     page.set_viewport_size({"width": WIDE, "height": 900})
     assert not found, "\n".join(found)
