@@ -108,6 +108,9 @@ def _principal_plane(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.linalg.svd(codes - mean, full_matrices=False)[2][:2].T
 
 # %% ../../nbs/amr/pictures.ipynb #ampc0005
+_SHOWN = 100  # codes, and mixes, of a method
+
+
 @styled
 def consistency_figure(
     results: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],  # method -> three sets (N, L)
@@ -120,10 +123,11 @@ def consistency_figure(
     for ax, (title, (h, h_mix, back)) in zip(axes, results.items()):
         mean, plane = _principal_plane(h)
         dots, start, end = ((t - mean) @ plane for t in (h, h_mix, back))
-        ax.scatter(*dots.T, 14, colours[labels], alpha=0.9, linewidths=0)
+        some = slice(None, None, max(1, len(h) // _SHOWN))  # more would hide each other
+        ax.scatter(*dots[some].T, 14, colours[labels[some]], alpha=0.9, linewidths=0)
         arrows = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.003, "color": "0.6"}
-        ax.quiver(*start.T, *(end - start).T, zorder=0, **arrows)
-        ax.update_datalim(end)
+        ax.quiver(*start[some].T, *(end - start)[some].T, zorder=0, **arrows)
+        ax.update_datalim(end[some])
         ax.autoscale_view()
         ratio = np.abs(back - h_mix).mean() / np.abs(h - h.mean(0)).mean()
         bare(ax)

@@ -85,5 +85,5 @@ def explorer(
         " the others would send it; right what it takes the test images for."
     )
     choices = {"model": each("method", ways), "images of a class": each("examples", sizes)}
-    choices["student"] = each("student", range(len(first)))
+    choices["student"] = each("student", (0, len(first) - 1))  # the weakest, the strongest
     return Explorer(picture, controls, caption, choices)
