@@ -243,6 +243,7 @@ LOOKS = """[...document.querySelectorAll('body *')].reduce((seen, e) => {
 }, new Map()).values()"""
 STRUCTURE = "axe.run({resultTypes: ['violations'], rules: {'color-contrast': {enabled: false}}})"
 RULES = "{resultTypes: ['violations'], runOnly: ['color-contrast', 'link-in-text-block']}"
+SETTLED = "new Promise(done => requestAnimationFrame(() => setTimeout(() => done(true))))"
 SCROLLED = "axe.run({runOnly: ['scrollable-region-focusable']})"
 COLOURS = f"axe.run({{include: [...{LOOKS}]}}, {RULES})"
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
@@ -271,7 +272,7 @@ def test_axe_finds_nothing_serious(site, page, name):
     page.evaluate("Promise.all(document.getAnimations().map(a => a.finished))")
     found += [f"dark, {words}" for words in serious(page, COLOURS)]
     page.set_viewport_size({"width": NARROW, "height": 900})
-    page.wait_for_function("new Promise(done => requestAnimationFrame(() => setTimeout(() => done(true))))")
+    page.wait_for_function(SETTLED)
     found += [f"narrow, {words}" for words in serious(page, SCROLLED)]
     page.set_viewport_size({"width": WIDE, "height": 900})
     assert not found, "\n".join(found)
