@@ -73,6 +73,11 @@ def reductions(paper: Paper, parameters: dict) -> list[str]:
     return phrases
 
 
+def _own_data(paper: Paper, parameters: dict) -> list[str]:
+    "What people's own data are, one phrase each."
+    return [_phrase(paper, parameters, name) for name in OWN_DATA if parameters.get(name)]
+
+
 def scale_mark(
     paper: Paper,
     parameters: dict,
@@ -80,7 +85,7 @@ def scale_mark(
 ) -> str:
     "The line at a figure's foot: its scale, and what matters for it."
     changed, scale = reductions(paper, parameters), parameters["scale"]
-    own = [_phrase(paper, parameters, name) for name in OWN_DATA if parameters.get(name)]
+    own = _own_data(paper, parameters)
     if scale == "paper" and changed:
         more = [f"and {len(changed) - FOOT} more"] if len(changed) > FOOT else []
         return "; ".join(["scale paper, changed", *own, *changed[:FOOT], *more])
@@ -249,12 +254,11 @@ class Study:
 
     def _larger(self) -> tuple[dict, Path]:
         "Results of the largest scale above this one that lie in the project, and their folder."
-        found = []
-        for scale in SCALES[SCALES.index(self.parameters.scale) + 1 :]:
+        for scale in reversed(SCALES[SCALES.index(self.parameters.scale) + 1 :]):
             folder = project_root() / default_figures(scale) / self.paper.name
-            found.append((results_of(folder), folder))
-        whole = [(results, folder) for results, folder in found if results.get("claims")]
-        return whole[-1] if whole else ({}, self.folder)
+            if (results := results_of(folder)).get("claims"):
+                return results, folder
+        return {}, self.folder
 
     def _larger_pictures(self, results: dict, folder: Path) -> dict:
         "Those figures of a larger scale that stand beside the result, with their captions."
@@ -411,13 +415,9 @@ class Study:
         "What was found for the claims, in the page's order."
         return [self.claims[c.name] for c in self.paper.claims if c.name in self.claims]
 
-    def _has(self, name: str) -> bool:
-        "Whether a parameter that not every paper has names something."
-        return bool(vars(self.parameters).get(name))
-
     def _is_of_others(self) -> bool:
         "Whether this study is of people's own data or runs, of which other results say nothing."
-        return any(map(self._has, set(PATHS) - set(PLACES)))
+        return any(map(vars(self.parameters).get, set(PATHS) - set(PLACES)))
 
     def _find_claim(self, name: str) -> Claim:
         "A claim of the paper; an undeclared name is a `UserError`."
@@ -438,7 +438,7 @@ class Study:
         "State what was found for a claim of the paper; the verdict."
         claim, scale = self._find_claim(name), self.parameters.scale
         changed = reductions(self.paper, vars(self.parameters))
-        own = [_phrase(self.paper, vars(self.parameters), n) for n in OWN_DATA if self._has(n)]
+        own = _own_data(self.paper, vars(self.parameters))
         if own and not obstacle:
             obstacle = f"it is about the paper's data, and this is of {' and '.join(own)}"
         if claim.decidable == ("paper",) == (scale,) and changed and not obstacle:

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from execnb.nbio import read_nb, write_nb
 from nbdev.config import get_config
 from nbdev.processors import FilterDefaults
+import numpy as np
 from PIL import Image
 from smalldocs.config import BuildError, load
 from smalldocs.site import ASSETS, Site
@@ -113,9 +114,7 @@ def _explorer(output: dict, n: int) -> dict:
     "An explorer without a kernel: a caption, a place for its controls, and its frames."
     still = output["data"][STILL]
     at = still.get("at", [0] * len(still["choices"]))
-    i = 0
-    for choice, j in zip(still["choices"], at):
-        i = i * len(choice["options"]) + j
+    i = np.ravel_multi_index(at, [len(choice["options"]) for choice in still["choices"]])
     shown = still["frames"][i]
     shown = still["frames"][shown] if isinstance(shown, int) else shown  # the number of another
     first = f"data:image/webp;base64,{shown}"
