@@ -1,9 +1,10 @@
 """What a GPU makes of the project, in one call below eight minutes: `python scripts/gpu.py`.
 
 It trains every paper at smoke, compares steps on the processor and on the card, interrupts and
-resumes, times the steps of all papers, and learns mnist-ladder of symvae by both rules in the time
-that is left. Each part is a process of its own: one that fails, hangs or dies is reported, and the
-next one begins. A table ends it; figures/gpu/gpu.json keeps it, part by part.
+resumes, times the steps of all papers, as they are and captured, and learns mnist-ladder of symvae
+by both rules in the time that is left. Each part is a process of its own: one that fails, hangs or
+dies is reported, and the next one begins. A table ends it; figures/gpu/gpu.json keeps it, part by
+part.
 
 It needs PyTorch with its torchvision and what NEEDED names, and no notebook software. With
 `--device cpu --seconds 60` it runs anywhere, at small sizes, and keeps nothing unless told where.
@@ -24,11 +25,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from itertools import zip_longest
 from multiprocessing.connection import Connection
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,6 +76,7 @@ from genpapers.base.paper import PAPERS, find_paper
 from genpapers.base.parameters import completed, declared_parameters
 from genpapers.companion.bench import measure
 from genpapers.data.sources import presence
+from genpapers.train.capture import CapturedStep, CudaGraph, Tape
 from genpapers.train.checkpoint import (
     flatten,
     load_state,
@@ -231,12 +236,12 @@ def compare_steps(spec: RunSpec, device: torch.device) -> Row:
     return {"state": state, "steps": STEPS, "terms": f"{terms:.1e}", "update": f"{update:.1e}"}
 
 
-def independent(machine: Machine) -> list[tuple[str, RunSpec]]:
-    "Trainings at smoke that need no other: the first of every paper, then the second, ..."
+def independent(machine: Machine, scale: str = "smoke") -> list[tuple[str, RunSpec]]:
+    "Trainings at a scale that need no other: the first of every paper, then the second, ..."
     plans = []
     for paper in machine.papers:
         with suppress(Exception):  # is told by the first part
-            plans.append([(paper, s) for s in plan_of(paper, "smoke") if not s.needs])
+            plans.append([(paper, s) for s in plan_of(paper, scale) if not s.needs])
     return [pair for pairs in zip_longest(*plans) for pair in pairs if pair]
 
 
@@ -340,6 +345,84 @@ def bench(machine: Machine) -> Iterator[Row]:
         yield from (row | record for record in found)
 
 
+# captured steps
+
+Step = Callable[[tuple[Tensor, ...]], dict[str, Tensor]]
+
+
+def step_of(model: object, device: torch.device, precision: str) -> Step:
+    "A model's step in a precision."
+
+    def step(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        with autocast(precision, device):
+            return model.step(batch)
+
+    return step
+
+
+def captured_step(model: object, step: Step, device: torch.device, paper: str) -> CapturedStep:
+    "A paper's step as graphs; on a processor as tapes."
+    phase = getattr(import_module(f"genpapers.{paper}.bench"), "phase", lambda model: 0)
+    generators = [v for v in vars(model).values() if is_generator(v) and v.device == device]
+    graph = Tape if device.type == "cpu" else lambda: CudaGraph(generators)
+    return CapturedStep(model, step, graph, phase)
+
+
+def differing(one: object, two: object, terms: list[dict[str, Tensor]]) -> str:
+    "What differs between two models after a step of each, in words; empty: nothing."
+    plain, captured = terms
+    if other := [name for name in plain if not torch.equal(plain[name], captured[name])]:
+        return ", ".join(other)
+    states = []
+    for model in (one, two):
+        tensors = {}
+        states.append(state_digest(json.dumps(flatten(state_of(model), tensors)), tensors))
+    return "" if states[0] == states[1] else "the state"
+
+
+def compare_captured(spec: RunSpec, device: torch.device, precision: str, most: int = 200) -> Row:
+    "Steps as they are and captured, from one state, until `STEPS` are captured, or the most."
+    trainings = [build(spec, Context(device, None, {}, spec.seed)) for _ in range(2)]
+    models = [training.model for training in trainings]
+    steps = [step_of(model, device, precision) for model in models]
+    steps[1] = captured_step(models[1], steps[1], device, spec.paper)
+    for t in range(most):
+        terms = []
+        for training, step in zip(trainings, steps):
+            torch.manual_seed(t)
+            terms.append(step(training.batches(t)))
+        if other := differing(*models, terms):
+            return {"state": "differs", "why": f"other bits at step {t}: {other}"}
+        if steps[1].captured == STEPS:
+            break
+    found = {"captured": f"{steps[1].captured} of {t + 1} steps, the same bits"}
+    return found if device.type == "cpu" else found | times_of(*steps, trainings[0].batches(0))
+
+
+def times_of(plain: Step, captured: Step, batch: tuple[Tensor, ...]) -> Row:
+    "Milliseconds of a step as it is and captured; medians of ten, in turn."
+    times = {"ms": [], "ms captured": []}
+    for _ in range(10):
+        for name, step in zip(times, (plain, captured)):
+            torch.cuda.synchronize()
+            start = time.monotonic()
+            step(batch)
+            torch.cuda.synchronize()
+            times[name].append(1e3 * (time.monotonic() - start))
+    return {name: median(found) for name, found in times.items()}
+
+
+def capture(machine: Machine) -> Iterator[Row]:
+    "Every paper's steps, captured beside steps as they are: the same bits, and the times."
+    device = resolve_device(machine.device)
+    scale = "smoke" if machine.small else "quick"
+    precisions = ("float32",) if machine.small else ("bfloat16", "float32")
+    for paper, spec in independent(machine, scale):
+        for precision in precisions:
+            facts = {"paper": paper, "run": spec.name, "precision": precision}
+            yield attempt(facts, partial(compare_captured, spec, device, precision))
+
+
 # mnist-ladder
 
 
@@ -422,7 +505,8 @@ PARTS = {
     "smoke": Part("Every training at smoke", smoke, 0.35),
     "agreement": Part("Twenty steps on processor and device", agreement, 0.5),
     "resumed": Part("Interrupted and resumed", resumed, 0.6),
-    "bench": Part("Speed of a step", bench, 0.8),
+    "bench": Part("Speed of a step", bench, 0.72),
+    "capture": Part("Captured steps", capture, 0.85),
     "ladder": Part("mnist-ladder in the time that was left", ladder, 0.98),
 }
 

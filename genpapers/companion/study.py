@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import HTML, Markdown, display
 from PIL import Image as PILImage
-from PIL import ImageDraw, ImageFont
+from PIL import ImageChops, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from ..base.files import UserError, file_digest, project_root
@@ -121,12 +121,20 @@ def _with_strip(frame: np.ndarray, mark: str) -> PILImage.Image:
     return below
 
 # %% ../../nbs/companion/study.ipynb #st-caption
+def _without_colour(picture: PILImage.Image) -> PILImage.Image:
+    "The same picture as grey values if it has no others, else as red, green and blue."
+    colours = picture.convert("RGB")
+    grey = colours.convert("L")
+    differs = ImageChops.difference(colours, grey.convert("RGB")).getbbox()
+    return colours if differs else grey
+
+
 def _png(picture: PILImage.Image, facts: dict[str, str]) -> bytes:
-    "A picture as a PNG of red, green and blue, with facts as its text fields."
+    "A picture as a PNG, of grey values where it has no colour, with facts as its text fields."
     content, text = BytesIO(), PngInfo()
     for name, words in facts.items():
         text.add_itxt(name, words)
-    picture.convert("RGB").save(content, "PNG", optimize=True, pnginfo=text, dpi=(_DPI, _DPI))
+    _without_colour(picture).save(content, "PNG", optimize=True, pnginfo=text, dpi=(_DPI, _DPI))
     return content.getvalue()
 
 
