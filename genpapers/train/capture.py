@@ -69,7 +69,7 @@ def _memory(tensor: Tensor) -> int:
 
 
 def _waits(func: torch._ops.OpOverload, args: tuple) -> bool:
-    "Whether an operator needs numbers on the host; picking by integers does not, by a mask it does."
+    "Whether an operator needs numbers on the host, as picking by a mask does, but not by integers."
     if func is torch.ops.aten.index.Tensor:
         return any(t.dtype == torch.bool for t in _tensors(args[1]))
     return bool(_WAITING & set(func.tags))
