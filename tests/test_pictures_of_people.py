@@ -14,7 +14,7 @@ from genpapers.base.code import entry_of
 from genpapers.base.files import UserError
 from genpapers.base.paper import Paper, available_papers
 from genpapers.base.parameters import completed, declared_parameters
-from genpapers.companion.study import scale_mark
+from genpapers.companion.marks import scale_mark
 from genpapers.train.runs import RunSettings, ensure_all
 from genpapers.train.specs import Context, RunSpec, build
 
