@@ -27,7 +27,7 @@ from ..base.files import UserError, file_digest, project_root
 from ..base.files import read_json, write_atomically, write_json
 from ..base.paper import SCALES, Claim, Figure, Paper, default_figures, find_paper
 from ..base.parameters import PATHS, PLACES, resolve
-from .figures import DPI, animated_png, caption, described_png
+from .figures import DPI, animated_png, caption_of, described_png
 from .figures import link_from_notebooks, with_strip, write_mark
 from .findings import finding, verdict_in_words
 from .job import Job, execution_name
@@ -266,7 +266,7 @@ class Study:
         figure = self._find_figure(name)
         words = f"Figure {facts['number']}. {figure.alt or figure.title}."
         shown = base64.b64encode(picture or path.read_bytes()).decode()
-        under = caption(figure, facts, link_from_notebooks(path))
+        under = caption_of(figure, facts, link_from_notebooks(path))
         below = f"Figure {facts['number']}. {figure.title} ({facts['mark']})"
         return {
             (name, "picture"): {"image/png": shown, "text/plain": words},

@@ -281,7 +281,7 @@ PAPER = Paper(
     plan="genpapers.polymnist.plan:plan",
     trained="genpapers.polymnist.trained:trained",
     idle=_idle,
-    minutes={"smoke": 0.4, "quick": 4.5, "hour": 85, "paper": 60_000},
+    minutes={"smoke": 0.4, "quick": 4.5, "hour": 90, "paper": 60_000},
     published=PUBLISHED,
 )
 
