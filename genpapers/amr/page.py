@@ -284,5 +284,5 @@ PAPER = Paper(
     plan="genpapers.amr.plan:plan",
     trained="genpapers.amr.trained:trained",
     idle=_idle,
-    minutes={"smoke": 0.5, "quick": 5.3, "hour": 55, "paper": 100_000},
+    minutes={"smoke": 0.5, "quick": 5.3, "hour": 70, "paper": 100_000},
 )
