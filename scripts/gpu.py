@@ -363,7 +363,7 @@ def step_of(model: object, device: torch.device, precision: str) -> Step:
 def captured_step(model: object, step: Step, device: torch.device, paper: str) -> CapturedStep:
     "A paper's step as graphs; on a processor as tapes."
     phase = getattr(import_module(f"genpapers.{paper}.bench"), "phase", lambda model: 0)
-    generators = [v for v in vars(model).values() if is_generator(v) and v.device == device]
+    generators = [v for v in vars(model).values() if is_generator(v) and v.device.type == "cuda"]
     graph = Tape if device.type == "cpu" else lambda: CudaGraph(generators)
     return CapturedStep(model, step, graph, phase)
 

@@ -135,7 +135,7 @@ class CapturedStep:
         phase: Callable[[object], Hashable] = lambda model: 0,  # of the model's next step
     ):
         self.model, self.step, self.graph, self.phase = model, step, graph, phase
-        self.seen, self.graphs = Counter(), {}  # by phase and form of the batch
+        self.seen, self.begun, self.graphs = Counter(), {}, {}  # by phase and form of the batch
         self.captured = 0  # steps
 
     def __call__(self, batch: tuple[Tensor, ...]) -> Terms:
@@ -152,7 +152,9 @@ class CapturedStep:
 
     def _first(self, kind: Hashable, batch: tuple[Tensor, ...]) -> Terms:
         "A step of a kind that has no graph yet; after a few it gets one."
-        graph, self.seen[kind] = self.graph(), self.seen[kind] + 1
+        if kind not in self.begun:
+            self.begun[kind] = self.graph()
+        graph, self.seen[kind] = self.begun[kind], self.seen[kind] + 1
         if self.seen[kind] <= _WARM:
             return graph.aside(lambda: self.step(batch))
         place = tuple(t.clone() for t in batch)
