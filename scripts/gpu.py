@@ -32,7 +32,6 @@ from importlib.machinery import ModuleSpec
 from itertools import zip_longest
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import median
 from types import SimpleNamespace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,7 +73,7 @@ from genpapers.base.code import entry_of
 from genpapers.base.files import UserError, digest_of, file_digest, read_json, write_json
 from genpapers.base.paper import PAPERS, find_paper
 from genpapers.base.parameters import completed, declared_parameters
-from genpapers.companion.bench import measure
+from genpapers.companion.bench import compare, measure
 from genpapers.data.sources import presence
 from genpapers.train.capture import CapturedStep, CudaGraph, Tape
 from genpapers.train.checkpoint import (
@@ -277,12 +276,17 @@ def train_into(folder: Path, spec: RunSpec, device: torch.device, stop: int | No
         pass
 
 
+def digest_of_state(state: object) -> str:
+    "Digest of a state as checkpoints hold it."
+    tensors = {}
+    return state_digest(json.dumps(flatten(state, tensors)), tensors)
+
+
 def outcome_of(folder: Path) -> str:
     "Digest of all that a training has left, its seconds apart."
-    state, tensors = load_state(folder / "checkpoint.safetensors"), {}
+    state = load_state(folder / "checkpoint.safetensors")
     del state["seconds"]
-    state = state_digest(json.dumps(flatten(state, tensors)), tensors)
-    return digest_of(state, file_digest(folder / "metrics.csv"))
+    return digest_of(digest_of_state(state), file_digest(folder / "metrics.csv"))
 
 
 def compare_resumed(spec: RunSpec, device: torch.device, scratch: Path) -> Row:
@@ -373,11 +377,8 @@ def differing(one: object, two: object, terms: list[dict[str, Tensor]]) -> str:
     plain, captured = terms
     if other := [name for name in plain if not torch.equal(plain[name], captured[name])]:
         return ", ".join(other)
-    states = []
-    for model in (one, two):
-        tensors = {}
-        states.append(state_digest(json.dumps(flatten(state_of(model), tensors)), tensors))
-    return "" if states[0] == states[1] else "the state"
+    here, there = (digest_of_state(state_of(model)) for model in (one, two))
+    return "" if here == there else "the state"
 
 
 def compare_captured(spec: RunSpec, device: torch.device, precision: str, most: int = 200) -> Row:
@@ -396,20 +397,16 @@ def compare_captured(spec: RunSpec, device: torch.device, precision: str, most: 
         if steps[1].captured == STEPS:
             break
     found = {"captured": f"{steps[1].captured} of {t + 1} steps, the same bits"}
-    return found if device.type == "cpu" else found | times_of(*steps, trainings[0].batches(0))
+    if device.type == "cpu":
+        return found
+    return found | times_of(*steps, trainings[0].batches(0), device)
 
 
-def times_of(plain: Step, captured: Step, batch: tuple[Tensor, ...]) -> Row:
-    "Milliseconds of a step as it is and captured; medians of ten, in turn."
-    times = {"ms": [], "ms captured": []}
-    for _ in range(10):
-        for name, step in zip(times, (plain, captured)):
-            torch.cuda.synchronize()
-            start = time.monotonic()
-            step(batch)
-            torch.cuda.synchronize()
-            times[name].append(1e3 * (time.monotonic() - start))
-    return {name: median(found) for name, found in times.items()}
+def times_of(plain: Step, captured: Step, batch: tuple[Tensor, ...], device: torch.device) -> Row:
+    "Milliseconds of a step as it is and captured, in turn."
+    arms = {"plain": lambda: plain(batch), "captured": lambda: captured(batch)}
+    found = compare(arms, len(batch[0]), device)[1]
+    return {"ms": found["ms_plain"], "ms captured": found["ms"]}
 
 
 def capture(machine: Machine) -> Iterator[Row]:
@@ -437,11 +434,11 @@ def ladder_plan(machine: Machine, **given: object) -> list[RunSpec]:
 def seconds_of_step(spec: RunSpec, device: torch.device, precision: str, seconds: float) -> float:
     "Of one step, from as many as fit into `seconds`, after a few that are not counted."
     training = build(spec, Context(device, None, {}, spec.seed))
+    step = step_of(training.model, device, precision)
 
     def steps(count: int) -> None:
         for t in range(count):
-            with autocast(precision, device):
-                terms = training.model.step(training.batches(t))
+            terms = step(training.batches(t))
         next(iter(terms.values())).item()  # waits for the device
 
     steps(3)

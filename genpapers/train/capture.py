@@ -6,7 +6,7 @@
 __all__ = ['Terms', 'Graph', 'CudaGraph', 'Tape', 'CapturedStep']
 
 # %% ../../nbs/train/capture.ipynb #cap00003
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from typing import Protocol
 
@@ -134,8 +134,9 @@ class CapturedStep:
         graph: Callable[[], Graph],  # a new one
         phase: Callable[[object], Hashable] = lambda model: 0,  # of the model's next step
     ):
-        self.model, self.step, self.graph, self.phase = model, step, graph, phase
-        self.seen, self.begun, self.graphs = Counter(), {}, {}  # by phase and form of the batch
+        self.model, self.step, self.phase = model, step, phase
+        # by kind, which is phase and form of the batch
+        self.seen, self.begun, self.graphs = Counter(), defaultdict(graph), {}
         self.captured = 0  # steps
 
     def __call__(self, batch: tuple[Tensor, ...]) -> Terms:
@@ -152,8 +153,6 @@ class CapturedStep:
 
     def _first(self, kind: Hashable, batch: tuple[Tensor, ...]) -> Terms:
         "A step of a kind that has no graph yet; after a few it gets one."
-        if kind not in self.begun:
-            self.begun[kind] = self.graph()
         graph, self.seen[kind] = self.begun[kind], self.seen[kind] + 1
         if self.seen[kind] <= _WARM:
             return graph.aside(lambda: self.step(batch))
